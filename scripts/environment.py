@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -105,9 +105,7 @@ def one_at_a_time() -> Iterator[None]:
 
 def is_fresh(packages: str) -> bool:
     return (
-        (BIN / "labkit").exists()
-        and stamp(packages).exists()
-        and stamp(packages).read_text() == fingerprint(packages)
+        (BIN / "labkit").exists() and stamp(packages).exists() and stamp(packages).read_text() == fingerprint(packages)
     )
 
 
@@ -201,48 +199,40 @@ def find_go() -> str | None:
 
 
 class GoAhead:
-    """Compiles what the lab will need into Go's build cache while packages are being installed.
+    """Compiles what the lab will need while packages are being installed.
 
-    Only the cache counts: the lab compiles again, in no time, and reports what fails.
+    What it builds lands in the lab's and in Go's own cache. The lab builds again, in no time, and reports what fails.
     """
 
-    FLAGS = ("build", "-trimpath", "-buildvcs=false", "-o", os.devnull)
-    WASM: ClassVar = {"GOOS": "wasip1", "GOARCH": "wasm"}
-    BUILDS: ClassVar[list[tuple[Path, tuple[str, ...], dict[str, str]]]] = [
-        (ROOT / "tools", (*FLAGS, "-ldflags=-s -w", "./registry"), {}),
-        (ROOT / "plugins" / "mock", (*FLAGS, "-buildmode=c-shared", "."), WASM),
-    ]
+    BUILDS = """
+from labkit import toolchains
+toolchains.build_tool("tools", "registry", ".labkit/cache")
+toolchains.build("plugins/mock", ".labkit/cache/plugin.wasm")
+"""
 
     def __init__(self, go: str) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.stopped = False
-        self.thread = threading.Thread(target=self._build, args=(go,), daemon=True)
-        self.thread.start()
-
-    def _build(self, go: str) -> None:
-        for folder, arguments, settings in self.BUILDS:
-            if self.stopped:
-                return
-            environment = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off", **settings}
-            self.process = subprocess.Popen(
-                [go, *arguments],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            self.process.wait()
+        # labkit.toolchains needs only the standard library, so it runs before anything is installed.
+        path = f"{Path(go).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.BUILDS],
+            cwd=ROOT,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def wait(self) -> None:
         with Ticker(lambda: "compiling the registry and the plugin"):
-            while self.thread.is_alive():
-                self.thread.join(0.1)
+            try:
+                self.process.wait()
+            except KeyboardInterrupt:
+                self.stop()
+                raise
 
     def stop(self) -> None:
-        self.stopped = True
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
 
 
 class Ticker:

@@ -1,0 +1,118 @@
+"""Steps 1 to 4 of the article: compile, build the image, push it, create the WasmPlugin.
+
+Each function does one step and writes its event into the lab's journal once the step really happened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from labkit import kube, oci, toolchains
+from labkit.lab.lab import Lab, Progress
+from labkit.lab.parts import REGISTRY_HOST
+
+VERSION = "1.0.0"
+
+
+def default_reference(source: Path) -> str:
+    """The image a plugin folder is pushed as unless told otherwise: `registry.lab/plugins/mock:1.0.0`."""
+    return f"{REGISTRY_HOST}/plugins/{source.resolve().name.lower()}:{VERSION}"
+
+
+def compile_plugin(
+    lab: Lab, source: Path, output: Path | None = None, on_progress: Progress | None = None
+) -> toolchains.Build:
+    """Step 1: compile the Go plugin in `source` into a wasm module.
+
+    Raises:
+        CompileError: The compiler refused it; `details` holds its own lines.
+        ToolchainMissing: There is no Go.
+    """
+    build = toolchains.build(source, output, on_progress=on_progress)
+    lab.journal.record(
+        1,
+        part="toolchain",
+        seconds=build.seconds,
+        digest=build.digest,
+        path=str(build.module),
+        command=list(build.command),
+        cached=build.cached,
+        size=build.size,
+        toolchain=build.toolchain,
+    )
+    return build
+
+
+def build_image(lab: Lab, module: Path, *, docker_context: Path | None = None) -> oci.Image:
+    """Step 2: make an image of the module, through the Docker engine when `docker_context` is given.
+
+    Args:
+        lab: Whose journal it goes into.
+        module: The compiled `plugin.wasm`.
+        docker_context: A folder with a Dockerfile and the module in it.
+    """
+    started = time.monotonic()
+    if docker_context:
+        image = oci.build_with_docker(docker_context, "labkit-build:latest")
+    else:
+        image = oci.build_image(module)
+    extracted = oci.extract_module(image)
+    lab.journal.record(
+        2,
+        part="oci",
+        seconds=time.monotonic() - started,
+        digest=image.digest,
+        module=extracted.digest,
+        layer=extracted.layer,
+        diff_id=extracted.diff_id,
+        builder="docker" if docker_context else "daemonless",
+    )
+    return image
+
+
+def push_image(lab: Lab, image: oci.Image, reference: str) -> str:
+    """Step 3: push the image; returns the reference by digest that the registry now answers to.
+
+    Raises:
+        RegistryUnavailable: Nobody answers there.
+    """
+    started = time.monotonic()
+    with oci.RegistryClient(mirrors=mirrors(lab)) as registry:
+        digest = registry.push(image, reference)
+    lab.journal.record(3, part="oci", seconds=time.monotonic() - started, digest=digest, reference=reference)
+    return f"{reference}@{digest}"
+
+
+def mirrors(lab: Lab) -> dict[str, str]:
+    """Where the registries that manifests name really are."""
+    return {REGISTRY_HOST: f"127.0.0.1:{lab.ports.registry}"}
+
+
+def apply_manifest(
+    lab: Lab, manifest: str | os.PathLike[str], *, on_applied: Callable[[kube.Applied], None] | None = None
+) -> list[kube.Applied]:
+    """Step 4: create or change what `manifest` says; a WasmPlugin is one event in the journal.
+
+    Raises:
+        KubeError: The API server refused a document; earlier documents of the file stay applied.
+    """
+    started = time.monotonic()
+    applied = lab.kube().apply(manifest)
+    for one in applied:
+        if one.kind == "WasmPlugin":
+            lab.journal.record(
+                4,
+                part="kube",
+                seconds=time.monotonic() - started,
+                plugin=f"{one.namespace}/{one.name}",
+                generation=one.object["metadata"]["generation"],
+                url=one.object["spec"].get("url"),
+                resource_version=one.object["metadata"]["resourceVersion"],
+                outcome=one.outcome,
+            )
+        if on_applied:
+            on_applied(one)
+    return applied

@@ -1,0 +1,60 @@
+"""The journal read as the article's ten steps: where one generation of a plugin stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from labkit.errors import UsageError
+from labkit.events import STEPS, Event
+
+
+@dataclass(frozen=True, slots=True)
+class TracedStep:
+    """One of the ten steps with its last event, or None while it has not happened."""
+
+    n: int
+    name: str
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All ten steps of one generation of a plugin."""
+
+    plugin: str | None
+    generation: int | None
+    steps: tuple[TracedStep, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `labkit trace --json` prints."""
+        return asdict(self)
+
+
+def trace(events: Sequence[Event], plugin: str | None = None) -> Trace:
+    """Where the newest generation of `plugin` (or of the plugin of the last event) stands.
+
+    A step that was tried again shows its last outcome, be it an error.
+
+    Raises:
+        UsageError: The journal knows no such plugin.
+    """
+    known = [event for event in events if event.plugin]
+    if plugin is None:
+        plugin = known[-1].plugin if known else None
+    elif all(event.plugin != plugin for event in known):
+        names = sorted({event.plugin for event in known if event.plugin})
+        raise UsageError(
+            f"the journal knows no plugin {plugin!r}",
+            hint=f"it knows: {', '.join(names)}" if names else "no WasmPlugin was applied yet: labkit apply -f …",
+        )
+    generation = max((event.generation or 0 for event in known if event.plugin == plugin), default=None)
+    last: dict[int, Event] = {}
+    first = next((event for event in events if event.plugin == plugin and event.generation == generation), None)
+    for event in events:
+        # Compiling and pushing know no plugin yet: what happened before the plugin's first event belongs to it.
+        before = 1 <= event.step <= 3 and (first is None or event.at <= first.at)
+        if before or (event.step >= 4 and event.plugin == plugin and event.generation == generation):
+            last[event.step] = event
+    return Trace(plugin, generation, tuple(TracedStep(n, name, last.get(n)) for n, name in STEPS.items()))
