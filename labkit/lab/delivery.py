@@ -55,10 +55,7 @@ def build_image(lab: Lab, module: Path, *, docker_context: Path | None = None) -
         docker_context: A folder with a Dockerfile and the module in it.
     """
     started = time.monotonic()
-    if docker_context:
-        image = oci.build_with_docker(docker_context, "labkit-build:latest")
-    else:
-        image = oci.build_image(module)
+    image = oci.build_with_docker(docker_context, "labkit-build:latest") if docker_context else oci.build_image(module)
     extracted = oci.extract_module(image)
     lab.journal.record(
         2,

@@ -90,12 +90,13 @@ class Supervisor:
             time.sleep(0.02)
 
     def _configuration(self, parts: Sequence[Part]) -> str:
+        # Paths are relative to the run directory, in which supervisord is started: it expands some of these values
+        # twice, so a per cent sign in an absolute path could not be written.
         layout = self._layout
         sections = [
             "[supervisord]",
-            f"logfile={_quoted(layout.logs / 'supervisord.log')}",
-            f"pidfile={_quoted(layout.run / 'supervisord.pid')}",
-            f"directory={_quoted(layout.run)}",
+            "logfile=logs/supervisord.log",
+            "pidfile=supervisord.pid",
             "",
             "[inet_http_server]",
             f"port={LOOPBACK}:{self._port}",
@@ -108,7 +109,7 @@ class Supervisor:
             f"[eventlistener:{WATCHER}]",
             f"command={_command((sys.executable, '-m', 'labkit.lab.watcher', str(layout.journal)))}",
             "events=PROCESS_STATE",
-            f"stderr_logfile={_quoted(layout.logs / 'watcher.log')}",
+            "stderr_logfile=logs/watcher.log",
             "stdout_logfile=NONE",
             "buffer_size=1000",
         ]
@@ -117,13 +118,13 @@ class Supervisor:
                 "",
                 f"[program:{part.name}]",
                 f"command={_command(part.command)}",
-                f"stdout_logfile={_quoted(self.log(part.name))}",
+                f"stdout_logfile=logs/{part.name}.log",
                 "stdout_logfile_maxbytes=10MB",
                 "stdout_logfile_backups=1",
                 "redirect_stderr=true",
                 "autorestart=true",
                 "startsecs=1",
-                "startretries=6",
+                "startretries=3",
                 "stopwaitsecs=5",
                 "killasgroup=true",
             ]
@@ -188,10 +189,6 @@ def _signal(send: Callable[[], None]) -> None:
         return
 
 
-def _quoted(path: Path) -> str:
-    # supervisord's configuration expands %(…)s; a literal per cent sign is written twice.
-    return str(path).replace("%", "%%")
-
-
 def _command(words: Sequence[str]) -> str:
+    # supervisord expands %(…)s and splits like a shell: every per cent sign is doubled, every word quoted.
     return " ".join('"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"' for word in words)
