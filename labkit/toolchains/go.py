@@ -32,11 +32,11 @@ _VERSION = re.compile(r"go version go(\d+)\.(\d+)(?:\.(\d+))?")
 _DIAGNOSTIC = re.compile(r"^(?P<file>[^:\s][^:]*\.\w+):(?P<line>\d+)(?::(?P<column>\d+))?: (?P<message>.+)$")
 _NO_NETWORK = re.compile(r"dial tcp|no such host|i/o timeout|connection refused|module lookup disabled|TLS handshake")
 # What Go needs from the user's environment; anything else, GOFLAGS above all, could change the result.
-_KEPT = frozenset(
-    "PATH HOME USER TMPDIR TEMP LANG LC_ALL SYSTEMROOT XDG_CACHE_HOME XDG_CONFIG_HOME GOPATH GOMODCACHE GOCACHE GOPROXY "
-    "GOPRIVATE GONOPROXY GONOSUMDB GONOSUMCHECK GOSUMDB GOINSECURE GOAUTH GOVCS GOMAXPROCS NETRC SSL_CERT_FILE "
-    "SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy".split()
-)
+_KEPT = """
+PATH HOME USER TMPDIR TEMP LANG LC_ALL SYSTEMROOT XDG_CACHE_HOME XDG_CONFIG_HOME
+GOPATH GOMODCACHE GOCACHE GOPROXY GOPRIVATE GONOPROXY GONOSUMDB GOSUMDB GOINSECURE GOAUTH GOVCS GOMAXPROCS
+NETRC SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def _version_of(command: Path) -> tuple[int, int, int] | None:
 
 
 def _environment(target: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    kept = {name: os.environ[name] for name in _KEPT.split() if name in os.environ}
     fixed = {"GOTOOLCHAIN": "local", "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-buildvcs=false"}
     return kept | fixed | {"CGO_ENABLED": "0"} | dict(target)
 

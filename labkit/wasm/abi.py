@@ -23,40 +23,32 @@ HIGRESS_ABI = "0.2.100"
 
 _FITTED_ABI = "0.2.1"
 
-_PROXY_ALWAYS = frozenset(
-    f"proxy_{name}"
-    for name in (
-        "add_header_map_value call_foreign_function define_metric dequeue_shared_queue done enqueue_shared_queue "
-        "get_buffer_bytes get_buffer_status get_current_time_nanoseconds get_header_map_pairs get_header_map_size "
-        "get_header_map_value get_metric get_property get_shared_data get_status grpc_call grpc_cancel grpc_close "
-        "grpc_send grpc_stream http_call increment_metric log record_metric register_shared_queue "
-        "remove_header_map_value replace_header_map_value resolve_shared_queue send_local_response "
-        "set_buffer_bytes set_effective_context set_header_map_pairs set_property set_shared_data "
-        "set_tick_period_milliseconds"
-    ).split()
-)
+_PROXY_ALWAYS = """
+add_header_map_value call_foreign_function define_metric dequeue_shared_queue done enqueue_shared_queue
+get_buffer_bytes get_buffer_status get_current_time_nanoseconds get_header_map_pairs get_header_map_size
+get_header_map_value get_metric get_property get_shared_data get_status grpc_call grpc_cancel grpc_close grpc_send
+grpc_stream http_call increment_metric log record_metric register_shared_queue remove_header_map_value
+replace_header_map_value resolve_shared_queue send_local_response set_buffer_bytes set_effective_context
+set_header_map_pairs set_property set_shared_data set_tick_period_milliseconds
+"""
 
-_PROXY_BY_ABI: Mapping[str, frozenset[str]] = {
-    "0.1.0": frozenset(
-        ("proxy_get_configuration", "proxy_continue_request", "proxy_continue_response", "proxy_clear_route_cache")
-    ),
-    "0.2.0": frozenset(("proxy_continue_stream", "proxy_close_stream")),
-    "0.2.1": frozenset(("proxy_continue_stream", "proxy_close_stream", "proxy_get_log_level")),
+_PROXY_BY_ABI: Mapping[str, str] = {
+    "0.1.0": "get_configuration continue_request continue_response clear_route_cache",
+    "0.2.0": "continue_stream close_stream",
+    "0.2.1": "continue_stream close_stream get_log_level",
 }
 
-_EMSCRIPTEN = frozenset(("emscripten_notify_memory_growth", "pthread_equal"))
+_EMSCRIPTEN = "emscripten_notify_memory_growth pthread_equal"
 
-_WASI = frozenset(
-    (
-        "args_get args_sizes_get clock_time_get environ_get environ_sizes_get fd_close fd_fdstat_get "
-        "fd_fdstat_set_flags fd_prestat_dir_name fd_prestat_get fd_read fd_seek fd_write path_filestat_get path_open "
-        "poll_oneoff proc_exit random_get sched_yield"
-    ).split()
-)
+_WASI = """
+args_get args_sizes_get clock_time_get environ_get environ_sizes_get fd_close fd_fdstat_get fd_fdstat_set_flags
+fd_prestat_dir_name fd_prestat_get fd_read fd_seek fd_write path_filestat_get path_open poll_oneoff proc_exit
+random_get sched_yield
+"""
 
 HIGRESS_ONLY = frozenset(
     f"env.proxy_{name}"
-    for name in "get_upstream_hosts inject_encoded_data redis_call redis_init set_upstream_override_host".split()
+    for name in ("get_upstream_hosts", "inject_encoded_data", "redis_call", "redis_init", "set_upstream_override_host")
 )
 """Host functions that only Higress' Envoy has."""
 
@@ -69,9 +61,10 @@ def host_functions(abi: str) -> frozenset[str]:
 
     Taken from proxy-wasm's C++ host and checked against the Envoy of the wheel by a test.
     """
-    env = _PROXY_ALWAYS | _PROXY_BY_ABI[abi] | _EMSCRIPTEN
-    wasi = {f"{module}.{name}" for module in ("wasi_unstable", "wasi_snapshot_preview1") for name in _WASI}
-    return frozenset({f"env.{name}" for name in env} | wasi)
+    proxy = f"{_PROXY_ALWAYS} {_PROXY_BY_ABI[abi]}".split()
+    wasi = [f"{module}.{name}" for module in ("wasi_unstable", "wasi_snapshot_preview1") for name in _WASI.split()]
+    env = [f"env.{name}" for name in _EMSCRIPTEN.split()]
+    return frozenset([f"env.proxy_{name}" for name in proxy] + env + wasi)
 
 
 def abi_versions(module: Module) -> tuple[str, ...]:
@@ -164,8 +157,8 @@ def _marker(abi: str) -> str:
 
 def _rename_export(module: Module, old: str, new: str) -> bytes:
     section = module.section(SectionId.EXPORT)
-    if section is None:  # the marker was found in it
-        raise AssertionError("no export section")
+    if section is None or any(export.name == new for export in module.exports):
+        raise AbiMarkerError(f"the module exports {new} as something else than a function", hint="rename that export")
     body = bytearray(encode_unsigned(len(module.exports)))
     for export in module.exports:
         name = (new if export.name == old else export.name).encode()
