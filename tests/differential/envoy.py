@@ -20,6 +20,7 @@ from .model import Case, Headers, Message, Outcome
 from .wire import Client, Server
 
 T = TypeVar("T")
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
 LOG_LINE = re.compile(rb"wasm log[^:]*: (case-\d+) (.*)")
 
 
@@ -192,7 +193,7 @@ def bootstrap(filters: Iterable[Filter], upstream: int, callout: int, closed: in
 def _listener(plugin: Filter) -> dict[str, Any]:
     route = {"name": "lab-route", "match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "codec_type": "HTTP2",
         "stat_prefix": plugin.name,
         "generate_request_id": False,
@@ -205,7 +206,7 @@ def _listener(plugin: Filter) -> dict[str, Any]:
             {
                 "name": "router",
                 "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                    "@type": f"{EXTENSIONS}.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
                 },
             },
@@ -238,12 +239,12 @@ def _wasm(plugin: Filter) -> dict[str, Any]:
             "@type": "type.googleapis.com/google.protobuf.StringValue",
             "value": plugin.configuration,
         }
-    return {"@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm", "config": config}
+    return {"@type": f"{EXTENSIONS}.filters.http.wasm.v3.Wasm", "config": config}
 
 
 def _cluster(name: str, port: int) -> dict[str, Any]:
     protocol = {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "@type": f"{EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": _windows()},
     }
     endpoint = {"endpoint": {"address": _address(port)}}

@@ -1,7 +1,7 @@
 """A client and a scripted server that speak HTTP/2 frame by frame.
 
-HTTP/2 on both sides of Envoy keeps what HTTP/1.1 would blur: one chunk is one DATA frame, so a plugin's body callbacks
-see the same pieces in every run, trailers always pass, and no framing headers come and go.
+HTTP/2 on both sides of Envoy keeps what HTTP/1.1 would blur: one chunk is one DATA frame, so a plugin's body
+callbacks see the same pieces in every run, trailers always pass, and no framing headers come and go.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class _Peer(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._h2.initiate_connection()
-        self._h2.update_settings(
-            {SettingCodes.INITIAL_WINDOW_SIZE: WINDOW, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 20}
-        )
+        self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: WINDOW, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 20})
         self._h2.increment_flow_control_window(WINDOW)
         self.flush()
 

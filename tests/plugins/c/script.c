@@ -202,6 +202,10 @@ static int call_control(context_t *context, const word_t *word, size_t count, ui
     *status = OK;
     return 1;
   }
+  if (IS("return")) {
+    *action = (action_t)number(word[2]);
+    return 1;
+  }
   if (IS("continue_stream")) {
     *status = proxy_continue_stream(number(word[2]));
     return 1;
@@ -280,10 +284,13 @@ uint32_t EXPORT(proxy_on_vm_start)(uint32_t id, uint32_t size) {
 }
 
 uint32_t EXPORT(proxy_on_configure)(uint32_t id, uint32_t size) {
-  (void)id, (void)size;
+  (void)id;
   arena_reset();
+  char *configuration = NULL;
+  size_t found = 0;
+  proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, &configuration, &found);
   proxy_set_tick_period_milliseconds(20);
-  return 1;
+  return !same(configuration, found, "reject");
 }
 
 void EXPORT(proxy_on_tick)(uint32_t id) {
