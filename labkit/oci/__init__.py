@@ -16,11 +16,12 @@ from labkit.oci._errors import (
 )
 from labkit.oci.credentials import Credential, read_dockerconfigjson
 from labkit.oci.digest import digest_of, is_digest
+from labkit.oci.docker import build_with_docker, docker_engine
 from labkit.oci.extract import MAX_UNPACKED, Extracted, extract_module
 from labkit.oci.image import MODULE_NAME, Descriptor, Image, Layer, build_image
 from labkit.oci.manifest import Manifest
 from labkit.oci.reference import Reference
-from labkit.oci.registry import MAX_IMAGE, Pushed, RegistryClient
+from labkit.oci.registry import MAX_IMAGE, Pushed, RegistryClient, pull_module
 
 __all__ = [
     "MAX_IMAGE",
@@ -48,8 +49,11 @@ __all__ = [
     "RegistryClient",
     "RegistryUnavailable",
     "build_image",
+    "build_with_docker",
     "digest_of",
+    "docker_engine",
     "extract_module",
     "is_digest",
+    "pull_module",
     "read_dockerconfigjson",
 ]

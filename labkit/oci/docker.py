@@ -10,10 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
-
-import docker
-from docker.errors import APIError, BuildError, DockerException
+from typing import IO, TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
 from labkit.oci._errors import DockerBuildFailed, DockerUnavailable, InvalidImage
@@ -21,20 +18,30 @@ from labkit.oci.digest import digest_of
 from labkit.oci.image import DOCKER_LAYER, Descriptor, Image, Layer, assemble, layer_of
 from labkit.oci.manifest import diff_ids
 
+if TYPE_CHECKING:
+    from docker import DockerClient
+
 _MAX_IMAGE = 256 << 20
 _GZIP = b"\x1f\x8b"
 
 
-def docker_engine(*, timeout: float = 60.0) -> docker.DockerClient:
+def docker_engine(*, timeout: float = 60.0) -> DockerClient:
     """The Docker engine that DOCKER_HOST or the default socket names.
 
     Raises:
         DockerUnavailable: None answers.
     """
+    # Imported here because the package comes with labkit[lab] only, and everything else in labkit.oci works without.
+    try:
+        import docker
+    except ModuleNotFoundError:
+        raise DockerUnavailable(
+            "the docker package is not installed", hint="`pip install 'labkit[lab]'`, or build without Docker"
+        ) from None
     try:
         engine = docker.from_env(timeout=int(timeout))
         engine.ping()
-    except (DockerException, OSError) as error:
+    except (docker.errors.DockerException, OSError) as error:
         raise DockerUnavailable(
             f"no Docker engine answers: {error}",
             hint="start one, or leave it: the image is built without Docker as well, with the same content",
@@ -46,7 +53,7 @@ def build_with_docker(
     context: str | os.PathLike[str],
     tag: str,
     *,
-    engine: docker.DockerClient | None = None,
+    engine: DockerClient | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Image:
     """Run `docker build` in a directory and take the image out of the engine.
@@ -68,6 +75,8 @@ def build_with_docker(
     if not (directory / "Dockerfile").is_file():
         raise UsageError(f"{context} has no Dockerfile", hint="two lines do: FROM scratch, and COPY plugin.wasm ./")
     engine = engine or docker_engine()
+    from docker.errors import APIError, BuildError
+
     try:
         image, log = engine.images.build(path=str(directory), tag=tag, rm=True, forcerm=True)
         _report(log, on_progress)

@@ -23,6 +23,7 @@ from labkit.oci._errors import (
 from labkit.oci._transport import Transient, Transport, read_limited
 from labkit.oci.credentials import read_dockerconfigjson
 from labkit.oci.digest import digest_of
+from labkit.oci.extract import extract_module
 from labkit.oci.image import Descriptor, Image, Layer
 from labkit.oci.manifest import (
     INDEX_TYPES,
@@ -65,8 +66,8 @@ class RegistryClient:
     """A client of OCI registries.
 
     >>> with RegistryClient(mirrors={"registry.lab": "127.0.0.1:5000"}) as client:
-    ...     client.push(build_image(module), Reference.parse("registry.lab/plugins/mock:1.0.0"))
-    ...     image = client.pull(Reference.parse("registry.lab/plugins/mock:1.0.0"))
+    ...     client.push(build_image(module), "registry.lab/plugins/mock:1.0.0")
+    ...     image = client.pull("registry.lab/plugins/mock:1.0.0")
 
     Args:
         mirrors: Where a registry really is: logical host to `host:port`, as containerd's hosts.toml does it.
@@ -108,7 +109,7 @@ class RegistryClient:
         """Close all connections."""
         self._transport.close()
 
-    def push(self, image: Image, reference: Reference) -> Pushed:
+    def push(self, image: Image, reference: Reference | str) -> Pushed:
         """Push an image: what the registry lacks of its blobs, then its manifest.
 
         Raises:
@@ -117,13 +118,14 @@ class RegistryClient:
             PushRefused: It did not take the image.
         """
         started = time.monotonic()
+        reference = _reference(reference)
         blobs = {layer.digest: layer.content for layer in image.layers}
         blobs[image.config_descriptor.digest] = image.config
         uploaded = sum(self._push_blob(reference, digest, content) for digest, content in blobs.items())
-        digest = self._transport.persist(reference.registry, lambda: self._put_manifest(reference, image))
+        digest = self._put_manifest(reference, image)
         return Pushed(reference, digest, uploaded + len(image.manifest), time.monotonic() - started)
 
-    def resolve(self, reference: Reference) -> Manifest:
+    def resolve(self, reference: Reference | str) -> Manifest:
         """Find the manifest that a reference stands for now; of an index, the image that a gateway would take.
 
         Raises:
@@ -133,13 +135,14 @@ class RegistryClient:
             DigestMismatch: The manifest is not the one that was asked for.
             InvalidImage: It is no image.
         """
+        reference = _reference(reference)
         content, media_type = self._manifest(reference)
         if is_index(content, media_type, str(reference)):
             chosen = choose(read_index(content, str(reference)), str(reference))
             content, media_type = self._manifest(reference.with_digest(chosen.digest))
         return read_manifest(content, media_type, str(reference))
 
-    def pull(self, reference: Reference, manifest: Manifest | None = None) -> Image:
+    def pull(self, reference: Reference | str, manifest: Manifest | None = None) -> Image:
         """Pull an image whole, every part checked against size and digest.
 
         Args:
@@ -150,6 +153,7 @@ class RegistryClient:
             ImageTooLarge: It is announced larger than the client's limit.
             OciError: As `resolve`.
         """
+        reference = _reference(reference)
         manifest = manifest or self.resolve(reference)
         if manifest.size > self._limit:
             raise ImageTooLarge(
@@ -167,12 +171,12 @@ class RegistryClient:
         )
         return Image(manifest.content, manifest.media_type, config, manifest.config, layers)
 
-    def tags(self, reference: Reference) -> tuple[str, ...] | None:
+    def tags(self, reference: Reference | str) -> tuple[str, ...] | None:
         """The tags of the reference's repository; None when there is no such repository."""
-        url = f"/v2/{reference.repository}/tags/list"
+        image = _reference(reference)
 
         def attempt() -> tuple[str, ...] | None:
-            with self._open(reference, "GET", url) as response:
+            with self._open(image, "GET", f"/v2/{image.repository}/tags/list") as response:
                 if response.status_code != 200:
                     return None
                 try:
@@ -181,7 +185,7 @@ class RegistryClient:
                     return ()
                 return tuple(sorted(tag for tag in listed if isinstance(tag, str)))
 
-        return self._transport.persist(reference.registry, attempt)
+        return self._transport.persist(image.registry, attempt)
 
     def _open(self, reference: Reference, method: str, url: str, **more: Any) -> Any:
         rights = "pull" if method in ("GET", "HEAD") and not more.pop("pushing", False) else "pull,push"
@@ -253,12 +257,15 @@ class RegistryClient:
         return self._transport.persist(reference.registry, attempt)
 
     def _put_manifest(self, reference: Reference, image: Image) -> str:
-        target = reference.tag or image.digest
-        url = f"/v2/{reference.repository}/manifests/{target}"
+        url = f"/v2/{reference.repository}/manifests/{reference.tag or image.digest}"
         headers = {"Content-Type": image.media_type}
-        with self._open(reference, "PUT", url, headers=headers, content=image.manifest) as response:
-            _accepted(response, 201, reference)
-            answered = str(response.headers.get("docker-content-digest", image.digest))
+
+        def attempt() -> str:
+            with self._open(reference, "PUT", url, headers=headers, content=image.manifest) as response:
+                _accepted(response, 201, reference)
+                return str(response.headers.get("docker-content-digest", image.digest))
+
+        answered = self._transport.persist(reference.registry, attempt)
         if answered != image.digest:
             raise DigestMismatch(
                 f"{reference} was pushed as {image.digest}, the registry has {answered}", hint="push it again"
@@ -283,6 +290,16 @@ class RegistryClient:
         )
 
 
+def pull_module(reference: Reference | str, **client: Any) -> bytes:
+    """Pull an image and take the module out of it; keyword arguments are `RegistryClient`'s."""
+    with RegistryClient(**client) as registry:
+        return extract_module(registry.pull(reference)).content
+
+
+def _reference(reference: Reference | str) -> Reference:
+    return reference if isinstance(reference, Reference) else Reference.parse(reference)
+
+
 def _read_blob(response: httpx.Response, descriptor: Descriptor, reference: Reference) -> bytes:
     """The blob's bytes; reading stops as soon as there are more than announced."""
     content = bytearray()
@@ -292,15 +309,17 @@ def _read_blob(response: httpx.Response, descriptor: Descriptor, reference: Refe
         digest.update(part)
         if len(content) > descriptor.size:
             break
-    if len(content) != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:
-        found = f"{'more than ' if len(content) > descriptor.size else ''}{len(content)} bytes"
-        raise DigestMismatch(
-            f"blob {descriptor.digest} of {reference} arrived as {found} with another digest"
-            if len(content) == descriptor.size
-            else f"blob {descriptor.digest} of {reference} arrived as {found}, {descriptor.size} were announced",
-            hint="the registry's storage is damaged, or somebody changes what it sends: push the image again",
-        )
-    return bytes(content)
+    if len(content) == descriptor.size and f"sha256:{digest.hexdigest()}" == descriptor.digest:
+        return bytes(content)
+        if len(content) == descriptor.size:
+        problem = "has another digest"
+    else:
+        cut = len(content) < descriptor.size
+        problem = f"{descriptor.size} bytes were announced, {len(content) if cut else 'more'} arrived"
+    raise DigestMismatch(
+        f"blob {descriptor.digest} of {reference} is not what was pushed: {problem}",
+        hint="the registry's storage is damaged, or somebody changes what it sends: push the image again",
+    )
 
 
 def _expect(response: httpx.Response, status: int, reference: Reference) -> None:

@@ -40,10 +40,14 @@ _PROXY_BY_ABI: Mapping[str, str] = {
 
 _EMSCRIPTEN = "emscripten_notify_memory_growth pthread_equal"
 
+# WASI preview 1 as a whole, but for proc_raise; most of it answers "not supported" when called.
 _WASI = """
-args_get args_sizes_get clock_time_get environ_get environ_sizes_get fd_close fd_fdstat_get fd_fdstat_set_flags
-fd_prestat_dir_name fd_prestat_get fd_read fd_seek fd_write path_filestat_get path_open poll_oneoff proc_exit
-random_get sched_yield
+args_get args_sizes_get clock_res_get clock_time_get environ_get environ_sizes_get fd_advise fd_allocate fd_close
+fd_datasync fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights fd_filestat_get fd_filestat_set_size
+fd_filestat_set_times fd_pread fd_prestat_dir_name fd_prestat_get fd_pwrite fd_read fd_readdir fd_renumber fd_seek
+fd_sync fd_tell fd_write path_create_directory path_filestat_get path_filestat_set_times path_link path_open
+path_readlink path_remove_directory path_rename path_symlink path_unlink_file poll_oneoff proc_exit random_get
+sched_yield sock_accept sock_recv sock_send sock_shutdown
 """
 
 HIGRESS_ONLY = frozenset(
@@ -59,7 +63,7 @@ UPSTREAM_ABIS = tuple(_PROXY_BY_ABI)
 def host_functions(abi: str) -> frozenset[str]:
     """The functions, as `module.name`, that upstream Envoy 1.40 lets a module of this ABI import.
 
-    Taken from proxy-wasm's C++ host and checked against the Envoy of the wheel by a test.
+    A test asks the Envoy of the wheel about each of them.
     """
     proxy = f"{_PROXY_ALWAYS} {_PROXY_BY_ABI[abi]}".split()
     wasi = [f"{module}.{name}" for module in ("wasi_unstable", "wasi_snapshot_preview1") for name in _WASI.split()]
