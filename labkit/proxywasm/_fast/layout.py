@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from labkit.proxywasm.headers import MAX_BYTES, MAX_PAIRS
+
 PAGE: Final = 0x10000
 PAGES: Final = 256
 MEMORY: Final = PAGE * PAGES
@@ -42,12 +44,12 @@ CONTROL_WORDS: Final = (
     "CLOCK_MONOTONIC",
     "CLOCK_MONOTONIC_HIGH",
     "CLOCK_ACCESS",
-    "GENERATION",
+    "BUSY",
     "ARENA_END",
     "LOG_ACCESS",
     "LOG_LEVEL",
     "ANSWERS_NOT_FOUND",
-    "BODY_LIMIT",
+    "LOG_LINE_BYTES",
     "REPLY_ACCESS",
     "PROPERTY_ACCESS",
     "PROPERTY_PAIRS",
@@ -114,6 +116,8 @@ def _places() -> dict[str, int]:
         "SEAL_PROPERTIES": SEAL_PROPERTIES,
         "SEAL_REPLY": SEAL_REPLY,
         "LOG_END": MEMORY,
+        "PAIRS_MAX": MAX_PAIRS,
+        "PAIRS_MAX_BYTES": MAX_BYTES,
         "OK": 0,
         "NOT_FOUND": 1,
     }

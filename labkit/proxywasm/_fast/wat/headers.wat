@@ -7,6 +7,7 @@
     (local $table i32)
     (local $pairs i32)
     (local $room i32)
+    (if (i32.load $host (i32.const %BUSY%)) (then (return (i32.const 0))))
     (if (i32.ge_u (local.get $map) (i32.const %MAP_COUNT%)) (then (return (i32.const 0))))
     (local.set $record (i32.add (i32.const %MAPS%) (i32.mul (local.get $map) (i32.const %MAP_SIZE%))))
     (if (i32.eqz (i32.and (i32.load $host offset=%MAP_ACCESS% (local.get $record)) (local.get $access)))
@@ -146,7 +147,7 @@
     (local $end i32)
     (local $size i32)
     (block $python
-      (local.set $record (call $open_map (local.get $map) (i32.const %READ%)))
+      (local.set $record (call $open_map (local.get $map) (i32.const %WRITE%)))
       (br_if $python (i32.eqz (local.get $record)))
       (br_if $python (i32.eqz (call $in_guest (local.get $size_at) (i32.const 4))))
       (local.set $entry (i32.load $host offset=%MAP_TABLE% (local.get $record)))

@@ -53,15 +53,14 @@
   (func $out_in_guest (param $pointer i32) (param $size i32) (result i32)
     (i32.and (call $in_guest (local.get $pointer) (i32.const 4)) (call $in_guest (local.get $size) (i32.const 4))))
 
-  ;; Memory for an answer from the plugin's own allocator; 0 when it has none, lies about it, or called the host
-  ;; meanwhile in a way that changed the resident state: then the caller leaves the call to Python.
+  ;; Memory for an answer from the plugin's own allocator; 0 when it has none or lies about it: then the caller leaves
+  ;; the call to Python. Should the allocator call the host, it does not do so on behalf of the stream: busy.
   (func $allocate_answer (param $size i32) (result i32)
-    (local $epoch i32)
     (local $address i32)
-    (local.set $epoch (i32.load $host (i32.const %GENERATION%)))
+    (i32.store $host (i32.const %BUSY%) (i32.const 1))
     (local.set $address (call $allocate (local.get $size)))
+    (i32.store $host (i32.const %BUSY%) (i32.const 0))
     (if (i32.eqz (call $in_guest (local.get $address) (local.get $size))) (then (return (i32.const 0))))
-    (if (i32.ne (local.get $epoch) (i32.load $host (i32.const %GENERATION%))) (then (return (i32.const 0))))
     (local.get $address))
 
   ;; Hands $size bytes of $host to the plugin and says where; 0 when that failed. The places were checked.

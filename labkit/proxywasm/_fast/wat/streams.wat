@@ -4,6 +4,7 @@
   ;; The record of a buffer that may be used so; 0 otherwise.
   (func $open_buffer (param $buffer i32) (param $access i32) (result i32)
     (local $record i32)
+    (if (i32.load $host (i32.const %BUSY%)) (then (return (i32.const 0))))
     (if (i32.ge_u (local.get $buffer) (i32.const %BUFFER_COUNT%)) (then (return (i32.const 0))))
     (local.set $record (i32.add (i32.const %BUFFERS%) (i32.mul (local.get $buffer) (i32.const %BUFFER_SIZE%))))
     (if (i32.eqz (i32.and (i32.load $host offset=%BUFFER_ACCESS% (local.get $record)) (local.get $access)))
@@ -46,7 +47,6 @@
       (br_if $python (i32.eqz (local.get $length)))
       (br_if $python (i32.lt_u (local.get $length) (i32.load $host offset=%BUFFER_BYTES% (local.get $record))))
       (br_if $python (i32.eqz (call $in_guest (local.get $data) (local.get $size))))
-      (br_if $python (i32.gt_u (local.get $size) (i32.load $host (i32.const %BODY_LIMIT%))))
       (local.set $copy (call $keep (local.get $data) (local.get $size)))
       (br_if $python (i32.eqz (local.get $copy)))
       (i32.store $host offset=%BUFFER_DATA% (local.get $record) (local.get $copy))
@@ -64,6 +64,7 @@
     (local $entry i32)
     (local $left i32)
     (local $pairs i32)
+    (if (i32.load $host (i32.const %BUSY%)) (then (return (i32.const 0))))
     (if (i32.eqz (i32.load $host (i32.const %PROPERTY_ACCESS%))) (then (return (i32.const 0))))
     (if (i32.eqz (i32.load $host (i32.const %PROPERTY_TABLE%)))
       (then
@@ -147,6 +148,7 @@
     (local $data i32)
     (local $pairs i32)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %REPLY_ACCESS%))))
       (br_if $python (i32.load $host (i32.const %REPLIED%)))
       (br_if $python (i32.eqz (call $in_guest (local.get $details) (local.get $details_size))))
@@ -180,8 +182,10 @@
     (local $at i32)
     (local $next i64)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %LOG_ACCESS%))))
       (br_if $python (i32.gt_u (local.get $level) (i32.const 5)))
+      (br_if $python (i32.gt_u (local.get $size) (i32.load $host (i32.const %LOG_LINE_BYTES%))))
       (br_if $python (i32.eqz (call $in_guest (local.get $message) (local.get $size))))
       (if (i32.lt_u (local.get $level) (i32.load $host (i32.const %LOG_LEVEL%))) (then (return (i32.const %OK%))))
       (local.set $at (i32.load $host (i32.const %LOG_NEXT%)))
@@ -200,6 +204,7 @@
 
   (func $proxy_get_log_level (param $level_at i32) (result i32)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %LOG_ACCESS%))))
       (br_if $python (i32.eqz (call $in_guest (local.get $level_at) (i32.const 4))))
       (i32.store $guest (local.get $level_at) (i32.load $host (i32.const %LOG_LEVEL%)))
@@ -209,6 +214,7 @@
   ;; A clock that stands still between Python's turns is read here; a running one is Python's.
   (func $proxy_get_current_time_nanoseconds (param $time_at i32) (result i32)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %CLOCK_ACCESS%))))
       (br_if $python (i32.eqz (call $in_guest (local.get $time_at) (i32.const 8))))
       (i64.store $guest (local.get $time_at) (i64.load $host (i32.const %CLOCK_REALTIME%)))
@@ -218,6 +224,7 @@
   ;; Clock 0 is the time of day, clock 1 the monotonic one; they lie side by side.
   (func $clock_time_get (param $clock i32) (param $precision i64) (param $time_at i32) (result i32)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %CLOCK_ACCESS%))))
       (br_if $python (i32.gt_u (local.get $clock) (i32.const 1)))
       (br_if $python (i32.eqz (call $in_guest (local.get $time_at) (i32.const 8))))
@@ -229,6 +236,7 @@
   ;; A stream that makes itself effective again changes nothing.
   (func $proxy_set_effective_context (param $context i32) (result i32)
     (block $python
+      (br_if $python (i32.load $host (i32.const %BUSY%)))
       (br_if $python (i32.eqz (i32.load $host (i32.const %RESIDENT%))))
       (br_if $python (i32.ne (local.get $context) (i32.load $host (i32.const %RESIDENT%))))
       (return (i32.const %OK%)))

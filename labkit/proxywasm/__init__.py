@@ -1,0 +1,87 @@
+"""An embedded proxy-wasm host: run gateway plugins inside the Python process, as Envoy would.
+
+    from labkit.proxywasm import Plugin
+
+    plugin = Plugin.load("plugin.wasm", config={"content": "hello"})
+    result = plugin.request("GET", "http://example.com/foo", route="default/foo")
+    assert (result.status, result.text, result.sent_by) == (200, "hello", "plugin")
+
+The parts, from the bottom up:
+
+- `abi`: the whole ABI as one table.
+- `module`: a module, checked and compiled; `cache` keeps the compiled form on disk.
+- `vm`: one instance. Everything enters Wasm through `Vm.call`; everything leaves it through `linking`, which defines
+  the host functions of the table with the handlers in `hostcalls`.
+- `contexts`, `http`, `tcp`: on whose behalf the plugin runs, and the state its host calls see.
+- `chain`, `stream`: a chain of plugins with Envoy's rules of stopping, buffering and replying.
+- `plugin`, `request`, `transport`: what users call.
+
+A fast path plugs in at one seam: the state that host calls see is plain data (`HttpContext.maps`, a list of
+`HeaderMap`, each a list of pairs of bytes; `HttpContext.bodies`, a list of `bytearray`; `StreamInfo`), and it is read
+and written only between two calls of `Vm.call`. Whoever replaces `Vm.call` for a phase hands that state to the plugin in
+his own way and brings it back before returning; the rest of the package does not notice. While `Vm.observer` is set
+(tracing, stepping), calls must take the path here.
+"""
+
+from labkit.proxywasm.abi import Action, LogLevel, Status
+from labkit.proxywasm.clock import FakeClock, SystemClock
+from labkit.proxywasm.contexts import LogLine
+from labkit.proxywasm.errors import (
+    AbiError,
+    ConfigRejected,
+    DeadlineExceeded,
+    Frame,
+    FuelExhausted,
+    InvalidModule,
+    LimitExceeded,
+    MissingAllocator,
+    PluginError,
+    StackExhausted,
+    StartFailed,
+    StreamClosed,
+    Trap,
+    UnknownCluster,
+    UnknownImports,
+)
+from labkit.proxywasm.host import Host
+from labkit.proxywasm.limits import Limits
+from labkit.proxywasm.module import Module
+from labkit.proxywasm.plugin import FailStrategy, Plugin
+from labkit.proxywasm.properties import StreamInfo
+from labkit.proxywasm.result import Headers, Request, Response, Result
+from labkit.proxywasm.stream import HttpStream
+
+__all__ = [
+    "AbiError",
+    "Action",
+    "ConfigRejected",
+    "DeadlineExceeded",
+    "FailStrategy",
+    "FakeClock",
+    "Frame",
+    "FuelExhausted",
+    "Headers",
+    "Host",
+    "HttpStream",
+    "InvalidModule",
+    "LimitExceeded",
+    "Limits",
+    "LogLevel",
+    "LogLine",
+    "MissingAllocator",
+    "Module",
+    "Plugin",
+    "PluginError",
+    "Request",
+    "Response",
+    "Result",
+    "StackExhausted",
+    "StartFailed",
+    "Status",
+    "StreamClosed",
+    "StreamInfo",
+    "SystemClock",
+    "Trap",
+    "UnknownCluster",
+    "UnknownImports",
+]

@@ -1,0 +1,338 @@
+"""One HTTP stream through a chain of plugins, phase by phase.
+
+stream = plugin.stream()
+stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "example.com")])
+stream.upstream.headers      # what would go to the upstream
+stream.response_headers([(":status", "200")], end_of_stream=True)
+stream.downstream.headers    # what the client gets
+stream.close()               # proxy_on_log, proxy_on_done, proxy_on_delete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labkit.proxywasm import localreply
+from labkit.proxywasm.abi import Action
+from labkit.proxywasm.chain import Direction
+from labkit.proxywasm.contexts import LogLine
+from labkit.proxywasm.errors import PluginError, StreamClosed, Trap
+from labkit.proxywasm.headers import HeaderInput, HeaderMap, MapKind, Pair, to_pairs
+from labkit.proxywasm.http import HttpContext
+from labkit.proxywasm.properties import StreamInfo
+
+if TYPE_CHECKING:
+    from labkit.proxywasm.plugin import Plugin
+
+
+class Outgoing:
+    """What came out of the chain on one side.
+
+    Attributes:
+        headers: None until they passed all plugins.
+        body: Everything that passed so far.
+        chunks: Sizes of the chunks in which it passed.
+        trailers: None when there are none (yet).
+        complete: Whether the end passed.
+    """
+
+    def __init__(self) -> None:
+        self.headers: HeaderMap | None = None
+        self.body = bytearray()
+        self.chunks: list[int] = []
+        self.trailers: HeaderMap | None = None
+        self.complete = False
+
+    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
+        """Headers passed."""
+        self.headers = headers
+        self.complete = end_of_stream
+        return True
+
+    def data_out(self, data: bytearray, end_of_stream: bool) -> None:
+        """A chunk passed."""
+        self.body += data
+        self.chunks.append(len(data))
+        data.clear()
+        self.complete = self.complete or end_of_stream
+
+    def trailers_out(self, trailers: HeaderMap) -> None:
+        """Trailers passed."""
+        self.trailers = trailers
+        self.complete = True
+
+
+class _RequestDirection(Direction):
+    stream: HttpStream
+
+    def abort_now(self) -> None:
+        self.stream.send_prepared_reply()
+
+    def too_large(self) -> None:
+        self.stream.local_reply(413, b"Payload Too Large", [], -1, "request_payload_too_large", None)
+
+
+class _ResponseDirection(Direction):
+    stream: HttpStream
+
+    def too_large(self) -> None:
+        self.stream.response_too_large()
+
+
+class _Client(Outgoing):
+    """The client's side, which needs a valid `:status`."""
+
+    stream: HttpStream
+
+    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
+        status = headers.get(b":status")
+        if not self.stream.direct and (status is None or not status.isdigit()):
+            self.stream.bad_response("missing required header: :status")
+            return False
+        return super().headers_out(headers, end_of_stream)
+
+
+class HttpStream:
+    """A stream; send it the phases in order and look at what comes out.
+
+    Attributes:
+        info: Facts about the stream that plugins can ask for.
+        upstream: What passed the plugins towards the upstream.
+        downstream: What passed them towards the client.
+        contexts: One for each plugin, in the order of the request.
+        replied_by: The plugin that answered with a local response, if one did.
+        reset_reason: Why the stream was reset, if it was.
+    """
+
+    def __init__(self, plugins: Sequence[Plugin], info: StreamInfo | None = None) -> None:
+        self.plugins = tuple(plugins)
+        self.info = info or StreamInfo()
+        self.contexts = [HttpContext(p.context, self, fail_open=p.fail_open) for p in self.plugins]
+        self.upstream = Outgoing()
+        self.downstream = _Client()
+        self.downstream.stream = self
+        limit = min((p.limits.body for p in self.plugins), default=1 << 20)
+        request = _RequestDirection([c.request for c in self.contexts], self.upstream, limit=limit)
+        response = _ResponseDirection([c.response for c in reversed(self.contexts)], self.downstream, limit=limit)
+        request.stream = response.stream = self
+        for direction in (request, response):
+            for slot in direction.slots:
+                slot.filter.slot = slot  # type: ignore[attr-defined]
+        self.directions: tuple[Direction, Direction] = (request, response)
+        self.route_cleared = False
+        self.direct = False
+        self.replied_by: HttpContext | None = None
+        self.reset_reason: str | None = None
+        self.closed = False
+        self._prepared: localreply.LocalReply | None = None
+        self._failed: set[int] = set()
+        self._replied: set[int] = set()
+
+    # -- phases
+
+    def request_headers(self, headers: HeaderInput, end_of_stream: bool = False) -> Action:
+        """Send the request's headers; names are lower-cased, `host` becomes `:authority`."""
+        self._expect(self.directions[0].headers is None, "request headers twice")
+        header_map = HeaderMap(to_pairs(headers), MapKind.REQUEST)
+        self.info.request_headers = header_map
+        return self._run(0, lambda: self.directions[0].receive_headers(header_map, end_of_stream))
+
+    def request_body(self, data: bytes, end_of_stream: bool = False) -> Action:
+        """Send a chunk of the request's body."""
+        self._expect_body(0, "request")
+        return self._run(0, lambda: self.directions[0].receive_data(data, end_of_stream))
+
+    def request_trailers(self, trailers: HeaderInput) -> Action:
+        """Send the request's trailers."""
+        self._expect_body(0, "request")
+        header_map = HeaderMap(to_pairs(trailers), MapKind.REQUEST_TRAILERS)
+        return self._run(0, lambda: self.directions[0].receive_trailers(header_map))
+
+    def response_headers(self, headers: HeaderInput, end_of_stream: bool = False) -> Action:
+        """Send the upstream's response headers; they must have `:status`."""
+        self._expect(self.directions[1].headers is None, "response headers after a response began")
+        header_map = HeaderMap(to_pairs(headers), MapKind.RESPONSE)
+        return self._run(1, lambda: self._begin_response(header_map, end_of_stream))
+
+    def response_body(self, data: bytes, end_of_stream: bool = False) -> Action:
+        """Send a chunk of the upstream's response."""
+        self._expect_body(1, "response")
+        return self._run(1, lambda: self._response_data(data, end_of_stream))
+
+    def response_trailers(self, trailers: HeaderInput) -> Action:
+        """Send the upstream's trailers."""
+        self._expect_body(1, "response")
+        header_map = HeaderMap(to_pairs(trailers), MapKind.RESPONSE_TRAILERS)
+        self.info.response_trailers = header_map
+
+        def send() -> None:
+            self.directions[0].over = True
+            self.directions[1].receive_trailers(header_map)
+
+        return self._run(1, send)
+
+    def close(self) -> None:
+        """The end: `proxy_on_log` of every plugin, then `proxy_on_done` and `proxy_on_delete` of each."""
+        if self.closed:
+            return
+        self.closed = True
+        for direction in self.directions:
+            direction.over = True
+        for context in self.contexts:
+            context.on_log()
+        for context in self.contexts:
+            context.destroy()
+
+    # -- what came of it
+
+    @property
+    def request_paused(self) -> bool:
+        """Whether a plugin keeps the request back."""
+        return self.replied_by is None and self.directions[0].paused
+
+    @property
+    def response_paused(self) -> bool:
+        """Whether a plugin keeps the response back."""
+        return not self.downstream.complete and self.directions[1].paused
+
+    @property
+    def logs(self) -> list[LogLine]:
+        """What the plugins logged in this stream, oldest first."""
+        lines = [line for context in self.contexts for line in context.logs]
+        return sorted(lines, key=lambda line: line.time) if len(self.contexts) > 1 else lines
+
+    @property
+    def problems(self) -> list[PluginError]:
+        """What the plugins did wrong in this stream."""
+        return [problem for context in self.contexts for problem in context.problems]
+
+    @property
+    def trap(self) -> Trap | None:
+        """The trap that ended a plugin in this stream."""
+        return next((p for p in self.problems if isinstance(p, Trap)), None)
+
+    # -- what contexts ask for
+
+    def resume(self, context: HttpContext, side: int) -> None:
+        """Go on behind a plugin."""
+        filter_ = context.response if side else context.request
+        self.directions[side].resume(filter_.slot)
+
+    def inject(self, context: HttpContext, data: bytes, end_of_stream: bool) -> None:
+        """Send a chunk of the response on behind a plugin."""
+        if not self.directions[1].over:
+            self.directions[1].inject(context.response.slot, data, end_of_stream)
+
+    def reset(self, reason: str) -> None:
+        """End the stream without (the rest of) a response."""
+        if self.reset_reason is None:
+            self.reset_reason = reason
+            self.info.details = self.info.details or reason
+            for direction in self.directions:
+                direction.over = direction.aborted = True
+
+    def fail(self, context: HttpContext) -> None:
+        """A plugin's VM failed and its fail strategy is closed: 503, once."""
+        if context.id not in self._failed:
+            self._failed.add(context.id)
+            self.local_reply(503, b"", [], 14, "wasm_fail_stream", context)
+
+    def local_reply(
+        self,
+        status: int,
+        body: bytes,
+        headers: list[Pair],
+        grpc_status: int,
+        details: str,
+        context: HttpContext | None,
+    ) -> None:
+        """Answer instead of the upstream: through the plugins' response phases, or directly, or by a reset."""
+        if context is not None:
+            if context.id in self._replied:
+                return
+            self._replied.add(context.id)
+        request, response = self.directions
+        if self.reset_reason is not None:
+            return
+        self.replied_by = self.replied_by or context
+        self.info.details = "_".join(details.split()) or self.info.details
+        if request.calling:
+            request.aborted = True
+        elif response.calling:
+            response.aborted = True
+        reply = localreply.prepare(status, body, headers, grpc_status, self.info.request_headers)
+        if response.headers is None:
+            if self._prepared is None:
+                self._prepared = reply
+                if not request.calling:
+                    self.send_prepared_reply()
+        elif not response.sent_out:
+            self._send_direct(reply)
+        else:
+            self.reset(self.info.details)
+
+    def send_prepared_reply(self) -> None:
+        """Send the local reply that a filter prepared while it was being called."""
+        reply, self._prepared = self._prepared, None
+        if reply is None or self.directions[1].headers is not None:
+            return
+        self._begin_response(reply.headers, not reply.body)
+        if reply.body and self.reset_reason is None:
+            self._response_data(reply.body, True)
+
+    def bad_response(self, why: str) -> None:
+        """The plugins let a response pass that no client can be sent."""
+        self.directions[1].sent_out = False
+        self.local_reply(502, why.encode(), [], -1, f"filter_removed_required_response_headers{{{why}}}", None)
+
+    def response_too_large(self) -> None:
+        """A plugin buffered more of the response than allowed."""
+        response = self.directions[1]
+        if response.sent_out:
+            self.reset("response_payload_too_large")
+        else:
+            response.aborted = True
+            self._send_direct(localreply.prepare(500, b"Internal Server Error", [], -1, self.info.request_headers))
+
+    # -- inside
+
+    def _begin_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        self.info.response_headers = headers
+        if end_of_stream:
+            self.directions[0].over = True
+        self.directions[1].receive_headers(headers, end_of_stream)
+
+    def _response_data(self, data: bytes, end_of_stream: bool) -> None:
+        if end_of_stream:
+            self.directions[0].over = True
+        self.directions[1].receive_data(data, end_of_stream)
+
+    def _send_direct(self, reply: localreply.LocalReply) -> None:
+        self.info.response_headers = reply.headers
+        self.direct = True
+        response = self.directions[1]
+        response.over = response.sent_out = True
+        self.downstream.headers_out(reply.headers, not reply.body)
+        if reply.body:
+            self.downstream.data_out(bytearray(reply.body), True)
+
+    def _run(self, side: int, send: object) -> Action:
+        send()  # type: ignore[operator]
+        return Action.PAUSE if self.directions[side].paused else Action.CONTINUE
+
+    def _expect(self, right: bool, what: str) -> None:
+        if self.closed or not right:
+            module = self.plugins[0].name if self.plugins else "stream"
+            raise StreamClosed("the stream is closed" if self.closed else f"out of order: {what}", module=module)
+
+    def _expect_body(self, side: int, name: str) -> None:
+        direction = self.directions[side]
+        self._expect(direction.headers is not None, f"{name} body or trailers before its headers")
+        self._expect(not direction.complete, f"{name} body or trailers after its end")
+
+    def __enter__(self) -> HttpStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
