@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import re
 import subprocess
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .model import Case, Headers, Message, Outcome
+from .model import Case, Message, Outcome, tag
 from .wire import Client, Server
 
 T = TypeVar("T")
@@ -48,7 +47,6 @@ class Envoy:
         self._binary = binary
         self._filters = list(filters)
         self._directory = directory
-        self._numbers = itertools.count(1)
         self._scripts: dict[bytes, Case] = {}
         self._forwarded: dict[bytes, Message] = {}
         self._callouts: dict[bytes, list[Message]] = {}
@@ -84,9 +82,8 @@ class Envoy:
         self._thread.join(30)
         self._loop.close()
 
-    def run(self, case: Case) -> Outcome:
-        """Send one case through Envoy."""
-        number = f"case-{next(self._numbers)}"
+    def run(self, case: Case, number: str) -> Outcome:
+        """Send one case through Envoy; `number` is like no other case's."""
         tagged = replace(case, request=tag(case.request, number))
         return self._run(self._exchange(tagged, number.encode()))
 
@@ -171,12 +168,6 @@ class Envoy:
                 return {each["name"]: each["local_address"]["socket_address"]["port_value"] for each in listeners}
             time.sleep(0.02)
         raise RuntimeError(f"Envoy was not ready in time:\n{self._log.read_text()[-4000:]}")
-
-
-def tag(message: Message, number: str) -> Message:
-    """The request with its case's number, by which servers and logs know it."""
-    headers: Headers = (*message.headers, (b"x-case", number.encode()))
-    return replace(message, headers=headers)
 
 
 def bootstrap(filters: Iterable[Filter], upstream: int, callout: int, closed: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -48,6 +48,13 @@ def response(
 
 def _bytes(pairs: tuple[tuple[str, str], ...]) -> Headers:
     return tuple((key.encode("latin-1"), value.encode("latin-1")) for key, value in pairs)
+
+
+def tag(message: Message, number: str) -> Message:
+    """The request with its case's number, by which servers and logs know it; `@case` in headers stands for it."""
+    mark = number.encode()
+    headers: Headers = tuple((key, value.replace(b"@case", mark)) for key, value in message.headers)
+    return replace(message, headers=(*headers, (b"x-case", mark)))
 
 
 DATE = "Thu, 01 Jan 1970 00:00:00 GMT"

