@@ -116,7 +116,7 @@ def get(
         raise UsageError(f"no output format {output!r}", hint="formats: table, yaml, json")
     client = Lab()
     client.require_up()
-    kube = client.kube()
+    kube, namespace = client.kube(), namespace or _namespace_of(kind)
     if output == "table":
         table = kube.table(kind, name, namespace=namespace)
         shown = Table(*table.columns, box=None, header_style="bold")
@@ -144,10 +144,17 @@ def delete(
             for deleted in lab.kube().delete(path):
                 out.print(f"{deleted.kind.lower()}/{escape(deleted.name)} deleted")
     elif kind and name:
-        lab.kube().delete_object(kind, name, namespace=namespace)
+        lab.kube().delete_object(kind, name, namespace=namespace or _namespace_of(kind))
         out.print(f"{kind}/{escape(name)} deleted")
     else:
         raise UsageError("nothing to delete", hint="name it: labkit delete wasmplugin mock, or: labkit delete -f FILE")
+
+
+def _namespace_of(kind: str) -> str | None:
+    """WasmPlugins count in one namespace only, so nobody should have to type it."""
+    from labkit.lab.quickstart import NAMESPACE
+
+    return NAMESPACE if kind.lower().startswith("wasmplugin") else None
 
 
 def trace(

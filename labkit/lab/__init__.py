@@ -7,7 +7,7 @@
 """
 
 from labkit.lab.chain import Link, check, steps_of
-from labkit.lab.delivery import apply_manifest, build_image, compile_plugin, default_reference, push_image
+from labkit.lab.delivery import apply_manifest, build_image, compile_plugin, default_reference, pinned, push_image
 from labkit.lab.errors import ChainBroken, DemoFailed, LabNotRunning, PartFailed, PortTaken
 from labkit.lab.lab import Lab, PartStatus, Progress, Status
 from labkit.lab.load import Answer, Load
@@ -34,6 +34,7 @@ __all__ = [
     "compile_plugin",
     "default_home",
     "default_reference",
+    "pinned",
     "push_image",
     "steps_of",
 ]

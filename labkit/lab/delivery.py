@@ -5,10 +5,12 @@ Each function does one step and writes its event into the lab's journal once the
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from labkit import kube, oci, toolchains
 from labkit.lab.lab import Lab, Progress
@@ -55,7 +57,12 @@ def build_image(lab: Lab, module: Path, *, docker_context: Path | None = None) -
         docker_context: A folder with a Dockerfile and the module in it.
     """
     started = time.monotonic()
-    image = oci.build_with_docker(docker_context, "labkit-build:latest") if docker_context else oci.build_image(module)
+    if docker_context:
+        from labkit.oci.docker import build_with_docker
+
+        image = build_with_docker(docker_context, f"labkit/{docker_context.resolve().name.lower()}:{VERSION}")
+    else:
+        image = oci.build_image(module)
     extracted = oci.extract_module(image)
     lab.journal.record(
         2,
@@ -76,11 +83,12 @@ def push_image(lab: Lab, image: oci.Image, reference: str) -> str:
     Raises:
         RegistryUnavailable: Nobody answers there.
     """
-    started = time.monotonic()
     with oci.RegistryClient(mirrors=mirrors(lab)) as registry:
-        digest = registry.push(image, reference)
-    lab.journal.record(3, part="oci", seconds=time.monotonic() - started, digest=digest, reference=reference)
-    return f"{reference}@{digest}"
+        pushed = registry.push(image, oci.Reference.parse(reference))
+    lab.journal.record(
+        3, part="oci", seconds=pushed.seconds, digest=pushed.digest, reference=reference, uploaded=pushed.uploaded
+    )
+    return f"{reference}@{pushed.digest}"
 
 
 def mirrors(lab: Lab) -> dict[str, str]:
@@ -88,8 +96,20 @@ def mirrors(lab: Lab) -> dict[str, str]:
     return {REGISTRY_HOST: f"127.0.0.1:{lab.ports.registry}"}
 
 
+def pinned(manifest: Path, image: oci.Image) -> dict[str, Any]:
+    """The WasmPlugin in `manifest` with `sha256` set to the image's digest.
+
+    A tag can be pushed again, and a gateway that has an image of that name asks for no other. With the digest in its
+    spec the resource changes whenever the image does, and no other image can take its place.
+    """
+    plugin = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+    assert isinstance(plugin, dict)
+    plugin["spec"]["sha256"] = image.digest.removeprefix("sha256:")
+    return plugin
+
+
 def apply_manifest(
-    lab: Lab, manifest: str | os.PathLike[str], *, on_applied: Callable[[kube.Applied], None] | None = None
+    lab: Lab, manifest: kube.Manifest, *, on_applied: Callable[[kube.Applied], None] | None = None
 ) -> list[kube.Applied]:
     """Step 4: create or change what `manifest` says; a WasmPlugin is one event in the journal.
 

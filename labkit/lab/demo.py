@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from labkit import resources
+from labkit.events import Event
 from labkit.lab import chain, delivery
 from labkit.lab.errors import DemoFailed
 from labkit.lab.lab import Lab, Progress
@@ -134,7 +135,7 @@ def run(lab: Lab, on_progress: Progress = lambda line: None, source: Path | None
         image = delivery.build_image(lab, build.module)
         on_progress("3 pushing the image")
         delivery.push_image(lab, image, delivery.default_reference(resources.path("plugins/mock")))
-    manifest = resources.path("manifests/wasmplugin.yaml")
+    manifest = delivery.pinned(resources.path("manifests/wasmplugin.yaml"), image)
     with clock.share("deploy"):
         _remove_plugin(lab, manifest, url, on_progress)
         on_progress("4 creating the WasmPlugin; the gateway loads it")
@@ -175,7 +176,7 @@ def _ask(url: str, host: str, path: str, rule: str, expected: str) -> Reply:
     return Reply(host, path, response.status_code, response.text, rule)
 
 
-def _remove_plugin(lab: Lab, manifest: Path, url: str, on_progress: Progress) -> None:
+def _remove_plugin(lab: Lab, manifest: dict[str, Any], url: str, on_progress: Progress) -> None:
     """Undo an earlier demo, so that all ten steps happen again; returns when the gateway serves without the plugin."""
     if not lab.kube().delete(manifest):
         return
@@ -188,18 +189,17 @@ def _remove_plugin(lab: Lab, manifest: Path, url: str, on_progress: Progress) ->
         time.sleep(0.02)
 
 
-def _update_under_load(lab: Lab, manifest: Path, url: str) -> Update:
+def _update_under_load(lab: Lab, manifest: dict[str, Any], url: str) -> Update:
     """Change the rule of /foo and change it back, both while requests flow."""
     host, path, _, reply = REQUESTS[0]
-    original = yaml.safe_load(manifest.read_text(encoding="utf-8"))
-    changed = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+    changed = copy.deepcopy(manifest)
     changed["spec"]["matchRules"][0]["config"]["content"] = CHANGED
     with Load(f"{url}{path}", host) as load:
         _arrives(load, reply)
         started = time.time()
         delivery.apply_manifest(lab, changed)
         seconds = _arrives(load, CHANGED) - started
-        delivery.apply_manifest(lab, original)
+        delivery.apply_manifest(lab, manifest)
         _arrives(load, reply)
     return Update(round(seconds, 4), len(load.answers), load.failed)
 
@@ -211,7 +211,7 @@ def _arrives(load: Load, body: str) -> float:
     return answer.at
 
 
-def _timed(steps: list[chain.Event]) -> Iterator[Step]:
+def _timed(steps: list[Event]) -> Iterator[Step]:
     before = steps[0].at
     for event in steps:
         seconds = event.seconds if event.seconds is not None else max(0.0, event.at - before)

@@ -83,7 +83,7 @@ def _go() -> str | None:
 def _envoy() -> str | None:
     from labkit import gateway
 
-    binary = gateway.envoy_binary()
+    binary = gateway.envoy_path()
     printed = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout.split()
     return next((word for word in printed if "/" in word and not word.startswith("/")), None)
 
@@ -107,5 +107,7 @@ def _docker() -> str | None:
         client = docker.from_env(timeout=5)
     except DockerException:
         return None
-    with client:
+    try:
         return f"engine {client.version()['Version']}"
+    finally:
+        client.close()

@@ -77,7 +77,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
         ),
         Part(
             "gateway",
-            gateway.command(layout.bootstrap),
+            tuple(gateway.command(layout.bootstrap)),
             lambda: _answers(f"http://{LOOPBACK}:{ports.admin}/ready") and _listens(ports.gateway),
         ),
         Part(

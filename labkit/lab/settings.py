@@ -107,11 +107,15 @@ class Ports:
         return replace(self, **chosen)
 
 
+def _port(address: object) -> int | None:
+    return getattr(address, "port", None)
+
+
 def _taken(name: str, port: int, error: OSError) -> PortTaken:
     owner = ""
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and _port(connection.laddr) == port and connection.pid:
                 owner = f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         # Some systems show other users' sockets to root only; the message is complete without the owner.
