@@ -84,8 +84,14 @@ class Envoy:
 
     def run(self, case: Case, number: str) -> Outcome:
         """Send one case through Envoy; `number` is like no other case's."""
+        if self._process.poll() is not None:
+            raise self._ended()
         tagged = replace(case, request=tag(case.request, number))
         return self._run(self._exchange(tagged, number.encode()))
+
+    def _ended(self) -> RuntimeError:
+        log = self._log.read_text(errors="replace")[-4000:]
+        return RuntimeError(f"Envoy ended with {self._process.returncode}:\n{log}")
 
     async def _exchange(self, case: Case, number: bytes) -> Outcome:
         self._scripts[number] = case
@@ -109,7 +115,8 @@ class Envoy:
         return client
 
     async def _logged(self, number: str) -> list[str]:
-        """What the plugin logged about a case. A plugin that logs cases ends with `x enter`, its on_delete."""
+        """What the plugin logged about a case. A plugin that logs cases ends with `x enter`, unless it traps."""
+        trapped = False
         for _ in range(200):
             with self._log.open("rb") as log:
                 log.seek(self._log_read)
@@ -117,10 +124,11 @@ class Envoy:
             whole = data[: data.rfind(b"\n") + 1]
             self._log_read += len(whole)
             for line in whole.splitlines():
+                trapped = trapped or line.startswith(b"Function: ")
                 if found := LOG_LINE.search(line):
                     self._lines.setdefault(found[1].decode(), []).append(found[2].decode("latin-1"))
             lines = self._lines.get(number, [])
-            if not lines or any(line.startswith("x enter") for line in lines):
+            if not lines or trapped or any(line.startswith("x enter") for line in lines):
                 break
             await asyncio.sleep(0.005)
         return self._lines.pop(number, [])
@@ -153,7 +161,7 @@ class Envoy:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"Envoy ended with {self._process.returncode}:\n{self._log.read_text()[-4000:]}")
+                raise self._ended()
             try:
                 address = admin.read_text()
                 with urllib.request.urlopen(f"http://{address}/listeners?format=json", timeout=5) as answer:
@@ -167,7 +175,8 @@ class Envoy:
                 self.admin = address
                 return {each["name"]: each["local_address"]["socket_address"]["port_value"] for each in listeners}
             time.sleep(0.02)
-        raise RuntimeError(f"Envoy was not ready in time:\n{self._log.read_text()[-4000:]}")
+        log = self._log.read_text(errors="replace")[-4000:]
+        raise RuntimeError(f"Envoy was not ready in time:\n{log}")
 
 
 def bootstrap(filters: Iterable[Filter], upstream: int, callout: int, closed: int) -> dict[str, Any]:

@@ -56,13 +56,16 @@ WRAPPED = (
     '{"_match_route_prefix_": ["none-"], "name": "never"}]}'
 )
 
+TRAPS = "qbtrdulo"
+"""The phases in which a plugin of its own traps: a VM that trapped is of no use to another test."""
+
 PLUGINS = {
     plugin.name: plugin
     for plugin in (
         Plugin("script", "c/script.c"),
-        Plugin("script-closed", "c/script.c"),
-        Plugin("script-open", "c/script.c", policy="FAIL_OPEN"),
-        Plugin("script-reload", "c/script.c", policy="FAIL_RELOAD"),
+        *(Plugin(f"trap-closed-{phase}", "c/script.c") for phase in TRAPS),
+        *(Plugin(f"trap-open-{phase}", "c/script.c", policy="FAIL_OPEN") for phase in TRAPS),
+        Plugin("trap-reload", "c/script.c", policy="FAIL_RELOAD"),
         Plugin("queue", "c/queue.c"),
         Plugin("stamp", "zig/stamp.zig"),
         Plugin("as-headers", "assemblyscript/headers.ts", configuration="configured"),

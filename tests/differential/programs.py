@@ -22,9 +22,11 @@ _PROPERTIES = (
     "request.referer request.useragent request.id request.headers.x-a request.headers.nothing request.size "
     "request.total_size response.code response.flags response.size response.headers.x-a response.trailers.x-t "
     "response.code_details response.grpc_status plugin_name plugin_root_id plugin_vm_id listener_direction nothing "
-    "request request.nothing mine connection.mtls upstream.nothing metadata.nothing xds.route_name"
+    "request request.nothing mine connection.mtls upstream.nothing metadata.nothing xds.route_name xds.cluster_name "
+    "request.headers response.trailers response.headers route_name cluster_name filter_state metadata response source"
 )
-PROPERTIES = st.sampled_from(tuple(path.replace(".", "\0") for path in _PROPERTIES.split()))
+PROPERTY_PATHS = tuple(_PROPERTIES.split())
+PROPERTIES = st.sampled_from(tuple(path.replace(".", "\0") for path in PROPERTY_PATHS))
 
 
 def _calls(phase: str) -> st.SearchStrategy[Call]:
