@@ -18,9 +18,9 @@ The parts, from the bottom up:
 
 A fast path plugs in at one seam: the state that host calls see is plain data (`HttpContext.maps`, a list of
 `HeaderMap`, each a list of pairs of bytes; `HttpContext.bodies`, a list of `bytearray`; `StreamInfo`), and it is read
-and written only between two calls of `Vm.call`. Whoever replaces `Vm.call` for a phase hands that state to the plugin in
-his own way and brings it back before returning; the rest of the package does not notice. While `Vm.observer` is set
-(tracing, stepping), calls must take the path here.
+and written only between two calls of `Vm.call`. Whoever replaces `Vm.call` for a phase hands that state to the plugin
+in its own way and brings it back before returning; the rest of the package does not notice. While `Vm.observer` is
+set (tracing, stepping), calls must take the path here.
 """
 
 from labkit.proxywasm.abi import Action, LogLevel, Status
@@ -45,10 +45,11 @@ from labkit.proxywasm.errors import (
 )
 from labkit.proxywasm.host import Host
 from labkit.proxywasm.limits import Limits
+from labkit.proxywasm.messages import Headers, Request, Response
 from labkit.proxywasm.module import Module
 from labkit.proxywasm.plugin import FailStrategy, Plugin
 from labkit.proxywasm.properties import StreamInfo
-from labkit.proxywasm.result import Headers, Request, Response, Result
+from labkit.proxywasm.result import Result
 from labkit.proxywasm.stream import HttpStream
 
 __all__ = [

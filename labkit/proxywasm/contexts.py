@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.proxywasm.abi import BufferType, LogLevel, MapType, Status, StreamType
+from labkit.proxywasm.callouts import Callouts
 from labkit.proxywasm.errors import PluginError, Trap
 from labkit.proxywasm.headers import HeaderMap, Pair
 
@@ -194,6 +195,7 @@ class PluginContext(Context):
         self.call_maps: dict[int, HeaderMap] = {}
         self.call_buffers: dict[int, bytes] = {}
         self.status: tuple[int, str] = (0, "")
+        self.callouts = Callouts(self)
         self.tick_period = 0
         self.done_pending = False
         self.done = False
@@ -231,4 +233,5 @@ class PluginContext(Context):
         self.done_pending = False
         self.done = True
         self.tick_period = 0
+        self.callouts.calls.clear()
         self.delete()

@@ -110,6 +110,10 @@ class StreamClosed(PluginError):
     """A phase was sent to a stream that is over, or out of order."""
 
 
+class StreamStuck(PluginError):
+    """A plugin paused a stream for good; Envoy would end it when its idle time-out fires."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One function on the plugin's stack when it trapped.

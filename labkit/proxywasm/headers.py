@@ -164,7 +164,7 @@ class HeaderMap:
 def serialize(pairs: list[Pair]) -> bytes:
     """The ABI's format: count, the sizes of every name and value, then the strings, each followed by a zero byte."""
     sizes = [len(pairs)]
-    parts = []
+    parts: list[bytes] = []
     for name, value in pairs:
         sizes += (len(name), len(value))
         parts += (name, value)

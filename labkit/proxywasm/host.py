@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
+import queue
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from labkit.proxywasm.abi import LogLevel, Status
+from labkit.proxywasm.callouts import Handler
 from labkit.proxywasm.clock import Clock, SystemClock
 from labkit.proxywasm.contexts import LogLine, PluginContext
+from labkit.proxywasm.properties import Flavour
 from labkit.proxywasm.shared import Metrics, SharedData, SharedQueues
 
 if TYPE_CHECKING:
@@ -27,10 +32,12 @@ class Host:
     module are the same. A plugin loaded without a host gets one of its own.
 
     Args:
+        clusters: Who answers call-outs, by the cluster's name (`labkit.proxywasm.callouts`).
         clock: Where time comes from; the machine's clock by default.
         log_level: Lines below it are dropped, as Envoy's `--log-level` does.
         strict: Raise what is otherwise recorded as a problem: bad pointers, malformed maps, unknown clusters.
         seed: Makes `random_get` repeatable.
+        flavour: Whose answers to give where Higress' Envoy differs; by default Higress' to modules of its ABI.
         allow_on_headers_stop_iteration: Envoy's option of that name: a plugin's Pause in a headers phase lets the body
             arrive at the plugin meanwhile.
         on_log: Called with every line as it is logged.
@@ -39,17 +46,21 @@ class Host:
     def __init__(
         self,
         *,
+        clusters: Mapping[str, Handler] | None = None,
         clock: Clock | None = None,
         log_level: LogLevel = LogLevel.INFO,
         strict: bool = False,
         seed: int | None = None,
+        flavour: Flavour | None = None,
         allow_on_headers_stop_iteration: bool = False,
         on_log: Callable[[LogLine], None] | None = None,
     ) -> None:
+        self.clusters: dict[str, Handler] = dict(clusters or {})
         self.clock: Clock = clock or SystemClock()
         self.log_level = log_level
         self.strict = strict
         self.random = random.SystemRandom() if seed is None else random.Random(seed)
+        self.flavour = flavour
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.on_log = on_log
         self.foreign_functions: dict[str, ForeignFunction] = {}
@@ -59,6 +70,9 @@ class Host:
         self.vms: dict[tuple[str, bytes, str], Vm] = {}
         self._timers: list[tuple[int, int, Callable[[], object]]] = []
         self._sequence = itertools.count()
+        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- timers
 
@@ -88,18 +102,75 @@ class Host:
         self.call_later(plugin.tick_period / 1e3, tick)
 
     def run_due(self) -> int:
-        """Run the timers that are due now; how many there were."""
+        """Run the timers that are due now, and what arrived from elsewhere; how many there were."""
         count = 0
-        while self._timers and self._timers[0][0] <= self.clock.monotonic_ns():
+        while True:
+            while not self._inbox.empty():
+                self._inbox.get()()
+                self._in_flight -= 1
+                count += 1
+            if not self._timers or self._timers[0][0] > self.clock.monotonic_ns():
+                return count
             _, _, action = heapq.heappop(self._timers)
             action()
             count += 1
-        return count
+
+    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
+        """Run timers and call-outs until `done()`; False when nothing more can happen, or the time is over."""
+        end = self.clock.monotonic_ns() + int(timeout * 1e9)
+        while True:
+            self.run_due()
+            if done():
+                return True
+            due = min(self._timers[0][0], end) if self._timers else end
+            if self._in_flight:
+                self._wait_for_inbox(due)
+            elif not self._timers or self.clock.monotonic_ns() >= end:
+                return False
+            else:
+                self.clock.wait_until(due)
 
     def advance(self, seconds: float) -> None:
         """Let time pass and run what falls due, in order; with the machine's clock this waits."""
         end = self.clock.monotonic_ns() + int(seconds * 1e9)
+        self.run_due()
         while self._timers and self._timers[0][0] <= end:
             self.clock.wait_until(self._timers[0][0])
             self.run_due()
         self.clock.wait_until(end)
+        self.run_due()
+
+    # -- handlers that are coroutines
+
+    def run_async(self, awaitable: Awaitable[Any], done: Callable[[Any], object]) -> None:
+        """Run a coroutine in the host's own event loop; `done` gets its result, or its exception, in this thread."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="labkit-callouts", daemon=True).start()
+
+        async def run() -> None:
+            try:
+                result = await awaitable
+            except Exception as error:
+                result = error
+            self._inbox.put(lambda: done(result))
+
+        self._in_flight += 1
+        asyncio.run_coroutine_threadsafe(run(), self._loop)
+
+    def _wait_for_inbox(self, due: int) -> None:
+        """Wait for an answer from the event loop; a fake clock stands still meanwhile."""
+        real = isinstance(self.clock, SystemClock)
+        timeout = max(0.0, (due - self.clock.monotonic_ns()) / 1e9) if real else None
+        try:
+            action = self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return
+        self._in_flight -= 1
+        action()
+
+    def close(self) -> None:
+        """Stop the event loop of coroutine handlers, if there is one."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None

@@ -167,6 +167,8 @@ class Plugin:
         cluster: str = "",
         upstream: Upstream | None = None,
         properties: Mapping[str, PropertyValue] | None = None,
+        chunk_size: int | None = None,
+        timeout: float = 15.0,
     ) -> Result:
         """Send one request through the plugin to an upstream, and return what the client would get.
 
@@ -181,6 +183,8 @@ class Plugin:
             upstream: Who answers: a `Response`, or a callable from `Request` to `Response`; 200 without a body by
                 default.
             properties: Values for `proxy_get_property`, by dotted path; they win over what the host knows.
+            chunk_size: Bytes of the chunks in which bodies pass; in one chunk by default.
+            timeout: Seconds of the host's clock to wait for call-outs and timers while the plugin pauses.
         """
         info = StreamInfo(properties=dict(properties or {}), route=route, cluster=cluster)
         return run_request([self], info, method, url, headers=headers, body=body, trailers=trailers, upstream=upstream)

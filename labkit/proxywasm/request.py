@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from labkit.proxywasm.callouts import as_response
+from labkit.proxywasm.errors import StreamStuck
 from labkit.proxywasm.headers import HeaderInput, Pair, to_bytes, to_pairs
+from labkit.proxywasm.messages import Headers, Request, Response
 from labkit.proxywasm.properties import StreamInfo
-from labkit.proxywasm.result import Headers, Request, Response, Result
+from labkit.proxywasm.result import Result
 from labkit.proxywasm.stream import HttpStream, Outgoing
 
 if TYPE_CHECKING:
     from labkit.proxywasm.plugin import Plugin
 
-Upstream = Callable[[Request], Response] | Response
-"""Who answers requests that pass the plugins."""
+Upstream = Callable[[Request], Any] | Response | int | str | bytes
+"""Who answers requests that pass the plugins: a response, or a callable that returns one."""
 
 
 def run_request(
@@ -28,23 +31,54 @@ def run_request(
     body: bytes | str = b"",
     trailers: HeaderInput | None = None,
     upstream: Upstream | None = None,
+    chunk_size: int | None = None,
+    timeout: float = 15.0,
 ) -> Result:
     """Send the request, let the upstream answer what came through, return what the client gets."""
     stream = HttpStream(plugins, info)
-    data = to_bytes(body)
-    stream.request_headers(request_pairs(method, url, headers), end_of_stream=not data and not trailers)
-    if data and not stream.directions[0].over:
-        stream.request_body(data, end_of_stream=not trailers)
-    if trailers and not stream.directions[0].over:
+    chunks = split(to_bytes(body), chunk_size)
+    request = stream.directions[0]
+    stream.request_headers(request_pairs(method, url, headers), end_of_stream=not chunks and not trailers)
+    for number, chunk in enumerate(chunks, 1):
+        if not request.over:
+            stream.request_body(chunk, end_of_stream=number == len(chunks) and not trailers)
+    if trailers and not request.over:
         stream.request_trailers(trailers)
+    settle(stream, lambda: stream.upstream.complete or stream.answered, timeout)
     forwarded = None
     if stream.upstream.complete:
-        forwarded = _request(stream.upstream, info.cluster)
-        if stream.directions[1].headers is None:
-            answer = upstream(forwarded) if callable(upstream) else upstream or Response()
-            _respond(stream, answer)
+        forwarded = forwarded_request(stream.upstream, info.cluster)
+        if stream.directions[1].headers is None and stream.reset_reason is None:
+            info.routed = True
+            answer = upstream(forwarded) if callable(upstream) else upstream
+            respond(stream, Response() if answer is None else as_response(answer), chunk_size)
+            settle(stream, lambda: stream.downstream.complete, timeout)
     stream.close()
     return result_of(stream, forwarded)
+
+
+def settle(stream: HttpStream, done: Callable[[], bool], timeout: float) -> None:
+    """Run timers and call-outs until the stream can go on; a stream that never will is answered as Envoy does."""
+    if done() or stream.reset_reason is not None or not stream.plugins:
+        return
+    host = stream.plugins[0].host
+    if host.run_until(lambda: done() or stream.reset_reason is not None, timeout):
+        return
+    stream.stuck(
+        StreamStuck(
+            "a plugin keeps the stream paused, and nothing is under way that would let it continue",
+            module=stream.plugins[0].name,
+            hint="the plugin must call continue_stream or send a local response",
+        )
+    )
+
+
+def split(body: bytes, chunk_size: int | None) -> list[bytes]:
+    """The chunks in which a body is sent."""
+    if not body:
+        return []
+    size = chunk_size or len(body)
+    return [body[start : start + size] for start in range(0, len(body), size)]
 
 
 def request_pairs(method: str, url: str, headers: HeaderInput | None) -> list[Pair]:
@@ -59,27 +93,27 @@ def request_pairs(method: str, url: str, headers: HeaderInput | None) -> list[Pa
         (b":method", method.encode()),
         (b":scheme", (parts.scheme or "http").encode()),
     ]
+    if not given:
+        return pairs
     replaced = {b":authority" if name == b"host" else name for name, _ in given}
     return [pair for pair in pairs if pair[0] not in replaced] + given
 
 
-def _request(outgoing: Outgoing, cluster: str) -> Request:
-    return Request(
-        Headers(outgoing.headers),
-        bytes(outgoing.body),
-        Headers(outgoing.trailers) if outgoing.trailers is not None else None,
-        cluster,
-    )
+def forwarded_request(outgoing: Outgoing, cluster: str) -> Request:
+    """What the upstream receives."""
+    trailers = Headers(outgoing.trailers) if outgoing.trailers is not None else None
+    return Request(Headers(outgoing.headers), bytes(outgoing.body), trailers, cluster)
 
 
-def _respond(stream: HttpStream, response: Response) -> None:
-    body = to_bytes(response.body)
-    given = response.headers
-    pairs = [(b":status", str(response.status).encode()), *to_pairs(given)]
-    stream.response_headers(pairs, end_of_stream=not body and not response.trailers)
-    if body and stream.reset_reason is None:
-        stream.response_body(body, end_of_stream=not response.trailers)
-    if response.trailers and stream.reset_reason is None:
+def respond(stream: HttpStream, response: Response, chunk_size: int | None = None) -> None:
+    """Send the upstream's response through the plugins."""
+    chunks = split(to_bytes(response.body), chunk_size)
+    pairs = [(b":status", str(response.status).encode()), *to_pairs(response.headers)]
+    stream.response_headers(pairs, end_of_stream=not chunks and not response.trailers)
+    for number, chunk in enumerate(chunks, 1):
+        if not stream.directions[1].over:
+            stream.response_body(chunk, end_of_stream=number == len(chunks) and not response.trailers)
+    if response.trailers and not stream.directions[1].over:
         stream.response_trailers(response.trailers)
 
 
@@ -88,19 +122,21 @@ def result_of(stream: HttpStream, forwarded: Request | None) -> Result:
     downstream = stream.downstream
     headers = Headers(downstream.headers)
     status = headers.get(":status")
-    if stream.replied_by is not None:
-        sent_by = "host" if stream.info.details == "wasm_fail_stream" else "plugin"
-    else:
-        sent_by = "host" if stream.direct else "upstream"
     return Result(
         status=int(status) if status else 0,
         headers=headers,
         body=bytes(downstream.body),
         trailers=Headers(downstream.trailers) if downstream.trailers is not None else None,
-        sent_by=sent_by,  # type: ignore[arg-type]
+        sent_by=_sender(stream),
         forwarded=forwarded,
         logs=stream.logs,
         problems=stream.problems,
         details=stream.info.details,
         reset=stream.reset_reason,
     )
+
+
+def _sender(stream: HttpStream) -> Literal["plugin", "upstream", "host"]:
+    if stream.replied_by is None:
+        return "host" if stream.replied else "upstream"
+    return "host" if stream.info.details == "wasm_fail_stream" else "plugin"

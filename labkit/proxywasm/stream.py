@@ -122,6 +122,7 @@ class HttpStream:
         self.directions: tuple[Direction, Direction] = (request, response)
         self.route_cleared = False
         self.direct = False
+        self.replied = False
         self.replied_by: HttpContext | None = None
         self.reset_reason: str | None = None
         self.closed = False
@@ -136,11 +137,14 @@ class HttpStream:
         self._expect(self.directions[0].headers is None, "request headers twice")
         header_map = HeaderMap(to_pairs(headers), MapKind.REQUEST)
         self.info.request_headers = header_map
+        if self.info.start_time is None and self.plugins:
+            self.info.start_time = self.plugins[0].host.clock.time_ns()
         return self._run(0, lambda: self.directions[0].receive_headers(header_map, end_of_stream))
 
     def request_body(self, data: bytes, end_of_stream: bool = False) -> Action:
         """Send a chunk of the request's body."""
         self._expect_body(0, "request")
+        self.info.bytes_received += len(data)
         return self._run(0, lambda: self.directions[0].receive_data(data, end_of_stream))
 
     def request_trailers(self, trailers: HeaderInput) -> Action:
@@ -179,6 +183,8 @@ class HttpStream:
         self.closed = True
         for direction in self.directions:
             direction.over = True
+        self.info.complete = True
+        self.info.bytes_sent = len(self.downstream.body)
         for context in self.contexts:
             context.on_log()
         for context in self.contexts:
@@ -190,6 +196,11 @@ class HttpStream:
     def request_paused(self) -> bool:
         """Whether a plugin keeps the request back."""
         return self.replied_by is None and self.directions[0].paused
+
+    @property
+    def answered(self) -> bool:
+        """Whether the whole response reached the client, or never will."""
+        return self.downstream.complete or self.reset_reason is not None
 
     @property
     def response_paused(self) -> bool:
@@ -261,6 +272,7 @@ class HttpStream:
             request.aborted = True
         elif response.calling:
             response.aborted = True
+        self.replied = True
         reply = localreply.prepare(status, body, headers, grpc_status, self.info.request_headers)
         if response.headers is None:
             if self._prepared is None:
@@ -271,6 +283,16 @@ class HttpStream:
             self._send_direct(reply)
         else:
             self.reset(self.info.details)
+
+    def stuck(self, problem: PluginError) -> None:
+        """End a stream that nothing will continue, as Envoy's stream idle time-out does."""
+        if self.contexts:
+            self.contexts[0].problems.append(problem)
+        if self.directions[1].sent_out:
+            self.reset("stream_idle_timeout")
+        else:
+            status = 504 if self.directions[0].complete else 408
+            self.local_reply(status, b"stream timeout", [], -1, "stream_idle_timeout", None)
 
     def send_prepared_reply(self) -> None:
         """Send the local reply that a filter prepared while it was being called."""

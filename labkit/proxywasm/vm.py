@@ -73,7 +73,7 @@ class Vm:
         self.module = module
         self.host = host
         self.limits = limits
-        self.vm_id = vm_id
+        self.vm_id: str = vm_id
         self.vm_configuration = vm_configuration
         self.environment = dict(environment or {})
         self.failure: Trap | None = None
@@ -87,6 +87,7 @@ class Vm:
         self.plugins: dict[str, PluginContext] = {}
         self.actions: deque[Callable[[], None]] = deque()
         self._next_context = 1
+        self._next_calls = {"http": 0, "grpc": 1, "grpc_stream": 2, "redis": 3}
         self._depth = 0
         self._epoch_uses = -1
         self._ticker = module.engine.ticker
@@ -160,6 +161,11 @@ class Vm:
         context_id = self._next_context
         self._next_context = context_id + 1 & 0xFFFFFFFF or 1
         return context_id
+
+    def next_call_id(self, kind: str) -> int:
+        """A token for a call-out; its two lowest bits are the kind, as in Envoy."""
+        self._next_calls[kind] += 4
+        return self._next_calls[kind]
 
     # -- calls into the plugin
 

@@ -23,9 +23,14 @@ DATA: Final = 0x600
 CONTROL: Final = 64
 
 CONTROL_WORDS: Final = (
+    # The walk's own.
+    "STEPS_PLANNED",
+    "STOP",
+    "BUSY",
+    "STEPS_DONE",
+    # What the plugin changed.
     "CHANGED",
     "REPLIED",
-    "STEPS_DONE",
     "LOG_NEXT",
     "PROPERTY_CHANGED",
     "REPLY_STATUS",
@@ -36,27 +41,27 @@ CONTROL_WORDS: Final = (
     "REPLY_BODY_BYTES",
     "REPLY_HEADERS",
     "REPLY_HEADERS_BYTES",
+    # What is resident, and who may use it.
     "RESIDENT",
     "ARENA_NEXT",
-    "STEPS_PLANNED",
-    "CLOCK_REALTIME",
-    "CLOCK_REALTIME_HIGH",
-    "CLOCK_MONOTONIC",
-    "CLOCK_MONOTONIC_HIGH",
-    "CLOCK_ACCESS",
-    "BUSY",
     "ARENA_END",
     "LOG_ACCESS",
     "LOG_LEVEL",
-    "ANSWERS_NOT_FOUND",
     "LOG_LINE_BYTES",
+    "ANSWERS_NOT_FOUND",
     "REPLY_ACCESS",
     "PROPERTY_ACCESS",
     "PROPERTY_PAIRS",
     "PROPERTY_TABLE",
     "PROPERTY_ENTRIES",
+    "CLOCK_ACCESS",
+    "_",
+    "CLOCK_REALTIME",
+    "_",
+    "CLOCK_MONOTONIC",
+    "_",
 )
-"""The control block, a 32-bit word each. Python reads the first ones after every turn of the plugin."""
+"""The control block, a 32-bit word each; the clocks take two, and lie at multiples of 8."""
 
 MAP_WORDS: Final = ("MAP_ACCESS", "MAP_PAIRS", "MAP_BYTES", "MAP_TABLE", "MAP_ENTRIES", "MAP_ROOM", "MAP_CHANGED", "_")
 BUFFER_WORDS: Final = ("BUFFER_ACCESS", "BUFFER_DATA", "BUFFER_BYTES", "BUFFER_CHANGED")
@@ -65,7 +70,7 @@ STEP_WORDS: Final = (
     "STEP_SECOND",
     "STEP_THIRD",
     "STEP_EXPECTED",
-    "STEP_SEAL",
+    "STEP_ACCESS",
     "STEP_WATCHES_REPLY",
     "STEP_RESULT",
     "_",
@@ -80,14 +85,20 @@ WRITE: Final = 2
 PROPERTY_PRESENT: Final = 1
 PROPERTY_SETTABLE: Final = 2
 PROPERTY_SET: Final = 7
-SEAL_BUFFERS: Final = 0x100
-SEAL_PROPERTIES: Final = 0x200
-SEAL_REPLY: Final = 0x400
-SEAL_ALL: Final = 0x7FF
+
+ANY: Final = 0xFFFFFFFF
+"""The expected answer of a step whose answer does not matter."""
+
+STREAM_MAPS: Final = 4
+STREAM_BUFFERS: Final = 2
+ACCESS_BUFFERS: Final = 8
+ACCESS_PROPERTIES: Final = 1 << 12
+ACCESS_REPLY: Final = 1 << 13
+"""A step's access word: two bits a map of the stream, two a body, then properties and the local reply."""
 
 
 def _places() -> dict[str, int]:
-    places = {name: CONTROL + 4 * index for index, name in enumerate(CONTROL_WORDS)}
+    places = {name: CONTROL + 4 * index for index, name in enumerate(CONTROL_WORDS) if name != "_"}
     for words in (MAP_WORDS, BUFFER_WORDS, STEP_WORDS):
         places |= {name: 4 * index for index, name in enumerate(words) if name != "_"}
     maps = CONTROL + 4 * len(CONTROL_WORDS)
@@ -112,9 +123,12 @@ def _places() -> dict[str, int]:
         "PROPERTY_PRESENT": PROPERTY_PRESENT,
         "PROPERTY_SETTABLE": PROPERTY_SETTABLE,
         "PROPERTY_SET": PROPERTY_SET,
-        "SEAL_BUFFERS": SEAL_BUFFERS,
-        "SEAL_PROPERTIES": SEAL_PROPERTIES,
-        "SEAL_REPLY": SEAL_REPLY,
+        "ANY": ANY,
+        "STREAM_MAPS": STREAM_MAPS,
+        "STREAM_BUFFERS": STREAM_BUFFERS,
+        "ACCESS_BUFFERS": ACCESS_BUFFERS,
+        "ACCESS_PROPERTIES": ACCESS_PROPERTIES,
+        "ACCESS_REPLY": ACCESS_REPLY,
         "LOG_END": MEMORY,
         "PAIRS_MAX": MAX_PAIRS,
         "PAIRS_MAX_BYTES": MAX_BYTES,

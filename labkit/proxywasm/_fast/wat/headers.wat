@@ -14,6 +14,7 @@
       (then (return (i32.const 0))))
     (if (i32.load $host offset=%MAP_TABLE% (local.get $record)) (then (return (local.get $record))))
     (local.set $pairs (i32.load $host offset=%MAP_PAIRS% (local.get $record)))
+    (if (i32.eqz (local.get $pairs)) (then (return (i32.const 0))))
     (local.set $room (i32.add (i32.load $host (local.get $pairs)) (i32.const %MAP_SPARE%)))
     (local.set $table (call $reserve (i32.mul (local.get $room) (i32.const 16))))
     (if (i32.eqz (local.get $table)) (then (return (i32.const 0))))

@@ -9,6 +9,7 @@
     (local.set $record (i32.add (i32.const %BUFFERS%) (i32.mul (local.get $buffer) (i32.const %BUFFER_SIZE%))))
     (if (i32.eqz (i32.and (i32.load $host offset=%BUFFER_ACCESS% (local.get $record)) (local.get $access)))
       (then (return (i32.const 0))))
+    (if (i32.eqz (i32.load $host offset=%BUFFER_DATA% (local.get $record))) (then (return (i32.const 0))))
     (local.get $record))
 
   (func $proxy_get_buffer_bytes
@@ -69,6 +70,7 @@
     (if (i32.eqz (i32.load $host (i32.const %PROPERTY_TABLE%)))
       (then
         (local.set $pairs (i32.load $host (i32.const %PROPERTY_PAIRS%)))
+        (if (i32.eqz (local.get $pairs)) (then (return (i32.const 0))))
         (local.set $left (i32.load $host (local.get $pairs)))
         (local.set $entry (call $reserve (i32.shl (local.get $left) (i32.const 4))))
         (if (i32.eqz (local.get $entry)) (then (return (i32.const 0))))

@@ -1,29 +1,23 @@
   ;; Walks the plugin through callbacks that Python planned, so that Wasm is entered once for several of them. The plan
-  ;; is a list of steps: callback, two arguments beside the context, the answer that lets the walk go on, and what to seal first.
-  ;; It ends early, after a step, when the answer is another one or a local reply was sent that the step watches for.
+  ;; is a list of steps: callback, two arguments beside the context, the answer that lets the walk go on, and what the
+  ;; callback may touch. It ends early, after a step, when the answer is another one, when Python said so meanwhile, or
+  ;; when a local reply was sent that the step watches for.
 
-  ;; Leaves maps, buffers, properties and the local reply to Python from here on, as the mask says.
-  (func $seal (param $mask i32)
-    (local $bit i32)
-    (if (i32.eqz (local.get $mask)) (then (return)))
+  ;; Opens and closes the stream's maps, bodies, properties and local reply as a step's access word says.
+  (func $set_access (param $access i32)
+    (local $index i32)
     (loop $next_map
-      (if (i32.and (local.get $mask) (i32.shl (i32.const 1) (local.get $bit)))
-        (then
-          (i32.store $host offset=%MAPS_ACCESS% (i32.mul (local.get $bit) (i32.const %MAP_SIZE%)) (i32.const 0))))
-      (local.set $bit (i32.add (local.get $bit) (i32.const 1)))
-      (br_if $next_map (i32.lt_u (local.get $bit) (i32.const %MAP_COUNT%))))
-    (if (i32.and (local.get $mask) (i32.const %SEAL_BUFFERS%))
-      (then
-        (local.set $bit (i32.const 0))
-        (loop $next_buffer
-          (i32.store $host offset=%BUFFERS_ACCESS%
-            (i32.mul (local.get $bit) (i32.const %BUFFER_SIZE%)) (i32.const 0))
-          (local.set $bit (i32.add (local.get $bit) (i32.const 1)))
-          (br_if $next_buffer (i32.lt_u (local.get $bit) (i32.const %BUFFER_COUNT%))))))
-    (if (i32.and (local.get $mask) (i32.const %SEAL_PROPERTIES%))
-      (then (i32.store $host (i32.const %PROPERTY_ACCESS%) (i32.const 0))))
-    (if (i32.and (local.get $mask) (i32.const %SEAL_REPLY%))
-      (then (i32.store $host (i32.const %REPLY_ACCESS%) (i32.const 0)))))
+      (i32.store $host offset=%MAPS_ACCESS%
+        (i32.mul (local.get $index) (i32.const %MAP_SIZE%))
+        (i32.and (i32.shr_u (local.get $access) (i32.shl (local.get $index) (i32.const 1))) (i32.const 3)))
+      (local.set $index (i32.add (local.get $index) (i32.const 1)))
+      (br_if $next_map (i32.lt_u (local.get $index) (i32.const %STREAM_MAPS%))))
+    (i32.store $host (i32.const %BUFFERS%)
+      (i32.and (i32.shr_u (local.get $access) (i32.const %ACCESS_BUFFERS%)) (i32.const 3)))
+    (i32.store $host offset=%BUFFER_SIZE% (i32.const %BUFFERS%)
+      (i32.and (i32.shr_u (local.get $access) (i32.const 10)) (i32.const 3)))
+    (i32.store $host (i32.const %PROPERTY_ACCESS%) (i32.and (local.get $access) (i32.const %ACCESS_PROPERTIES%)))
+    (i32.store $host (i32.const %REPLY_ACCESS%) (i32.and (local.get $access) (i32.const %ACCESS_REPLY%))))
 
   (func $call_back (param $callback i32) (param $second i32) (param $third i32) (result i32)
     (local $context i32)
@@ -64,7 +58,7 @@
         (i32.add
           (i32.const %STEPS%)
           (i32.mul (i32.load $host (i32.const %STEPS_DONE%)) (i32.const %STEP_SIZE%))))
-      (call $seal (i32.load $host offset=%STEP_SEAL% (local.get $step)))
+      (call $set_access (i32.load $host offset=%STEP_ACCESS% (local.get $step)))
       (local.set $result
         (call $call_back
           (i32.load $host offset=%STEP_CALLBACK% (local.get $step))
@@ -73,7 +67,11 @@
       (i32.store $host offset=%STEP_RESULT% (local.get $step) (local.get $result))
       (i32.store $host (i32.const %STEPS_DONE%)
         (i32.add (i32.load $host (i32.const %STEPS_DONE%)) (i32.const 1)))
-      (if (i32.ne (local.get $result) (i32.load $host offset=%STEP_EXPECTED% (local.get $step))) (then (return)))
+      (if (i32.and
+            (i32.ne (i32.load $host offset=%STEP_EXPECTED% (local.get $step)) (i32.const %ANY%))
+            (i32.ne (i32.load $host offset=%STEP_EXPECTED% (local.get $step)) (local.get $result)))
+        (then (return)))
+      (if (i32.load $host (i32.const %STOP%)) (then (return)))
       (if (i32.and
             (i32.load $host offset=%STEP_WATCHES_REPLY% (local.get $step))
             (i32.load $host (i32.const %REPLIED%)))
