@@ -47,14 +47,15 @@ class FakeClock:
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._start = int(start * 1e9)
-        self._elapsed = 0
+        # Some runtimes take a monotonic clock that reads 0 for a broken one.
+        self._elapsed = 1_000_000_000
 
     def time_ns(self) -> int:
         """Nanoseconds since 1970."""
-        return self._start + self._elapsed
+        return self._start + self._elapsed - 1_000_000_000
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds since the clock was made."""
+        """Nanoseconds since the clock was made, and one second more."""
         return self._elapsed
 
     def wait_until(self, monotonic_ns: int) -> None:
