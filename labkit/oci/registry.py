@@ -311,7 +311,7 @@ def _read_blob(response: httpx.Response, descriptor: Descriptor, reference: Refe
             break
     if len(content) == descriptor.size and f"sha256:{digest.hexdigest()}" == descriptor.digest:
         return bytes(content)
-        if len(content) == descriptor.size:
+    if len(content) == descriptor.size:
         problem = "has another digest"
     else:
         cut = len(content) < descriptor.size
