@@ -6,7 +6,18 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from labkit.proxywasm import FailStrategy, FakeClock, Host, HttpStream, LogLevel, LogLine, Plugin, StreamInfo
+from labkit.proxywasm import (
+    FailStrategy,
+    FakeClock,
+    Host,
+    HttpStream,
+    LogLevel,
+    LogLine,
+    Plugin,
+    Request,
+    Response,
+    StreamInfo,
+)
 from labkit.proxywasm.stream import Outgoing
 
 from .model import Case, Headers, Message, Outcome, tag
@@ -26,7 +37,13 @@ class Embedded:
     def __init__(self, sources: Iterable[tuple[Source, Path]]) -> None:
         self._lines: dict[str, list[str]] = {}
         self._callouts: list[Message] = []
-        self.host = Host(clock=FakeClock(), log_level=LogLevel.WARN, on_log=self._logged)
+        self._case: Case | None = None
+        self.host = Host(
+            clock=FakeClock(),
+            log_level=LogLevel.WARN,
+            on_log=self._logged,
+            clusters={"callout": self._callout, "refused": _refuse},
+        )
         self.plugins = {
             source.name: Plugin.load(
                 path,
@@ -43,6 +60,7 @@ class Embedded:
     def run(self, case: Case, number: str) -> Outcome:
         """Send one case through the embedded host; `number` is like no other case's."""
         request = tag(case.request, number)
+        self._case = case
         stream = self.plugins[case.plugin].stream(StreamInfo(route="lab-route", cluster="upstream"))
         _send_request(stream, request)
         self._settle(stream)
@@ -67,9 +85,29 @@ class Embedded:
                 return
             self.host.advance(0.01)
 
+    def _callout(self, request: Request) -> Response | None:
+        self._callouts.append(Message(_bytes(request.headers), (request.body,) if request.body else ()))
+        answer = self._case.callout if self._case else None
+        if answer is None:
+            return None
+        status, *headers = _text(answer.headers)
+        return Response(int(status[1]), headers, answer.body, _text(answer.trailers) or None)
+
     def _logged(self, line: LogLine) -> None:
         if found := LOG_LINE.fullmatch(line.message):
             self._lines.setdefault(found[1], []).append(found[2])
+
+
+def _refuse(request: Request) -> Response:
+    raise ConnectionRefusedError(request.cluster)
+
+
+def _bytes(headers: Iterable[tuple[str, str]]) -> Headers:
+    return tuple((key.encode("latin-1"), value.encode(errors="surrogateescape")) for key, value in headers)
+
+
+def _text(headers: Headers) -> list[tuple[str, str]]:
+    return [(key.decode("latin-1"), value.decode(errors="surrogateescape")) for key, value in headers]
 
 
 def _send_request(stream: HttpStream, message: Message) -> None:
