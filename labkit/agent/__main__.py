@@ -8,10 +8,11 @@ import logging
 import signal
 from pathlib import Path
 
-from labkit.agent.delivery import Delivery, Served
+from labkit.agent.delivery import Delivery
 from labkit.agent.envoy import EnvoyAdmin
 from labkit.agent.fetch import Sources
 from labkit.agent.relay import Agent
+from labkit.agent.served import ServedPlugins
 from labkit.agent.store import ModuleStore
 from labkit.events import Journal
 
@@ -40,7 +41,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     admin = EnvoyAdmin(arguments.envoy_admin)
     store = ModuleStore(arguments.cache, Sources(dict(arguments.mirror)))
     journal = Journal(arguments.journal)
-    served: dict[str, Served] = {}
+    served = ServedPlugins(arguments.cache / "served")
     agent = Agent(arguments.upstream, lambda send, report: Delivery(store, admin, journal, served, send, report))
     port = await agent.start(arguments.port)
     log.info("serving Envoy on 127.0.0.1:%d from the controller at %s", port, arguments.upstream)

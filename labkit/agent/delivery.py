@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from labkit.agent.envoy import EnvoyAdmin, Running
 from labkit.agent.errors import EnvoyRefused, PluginRefused, PullFailed
 from labkit.agent.resource import PluginResource, pack
+from labkit.agent.served import Served, ServedPlugins
 from labkit.agent.store import ModuleStore, StoredModule
 from labkit.events import Journal
 
@@ -36,14 +37,6 @@ _ANSWER_SECONDS = 180.0
 _LONGEST_PAUSE = 30.0
 
 Report = Callable[[str, str, str | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The last thing Envoy took for a plugin: what a restarted Envoy gets first."""
-
-    version: str
-    body: TypedExtensionConfig
 
 
 @dataclass(slots=True)
@@ -82,7 +75,7 @@ class Delivery:
         store: ModuleStore,
         admin: EnvoyAdmin,
         journal: Journal,
-        served: dict[str, Served],
+        served: ServedPlugins,
         send: Callable[[DiscoveryResponse], None],
         report: Report,
     ) -> None:
@@ -112,13 +105,11 @@ class Delivery:
         before = set(self._slots)
         for name in before - names:
             self._slots.pop(name).stop()
-            self._served.pop(name, None)
+            self._served.drop(name)
             for _, answer in [entry for entry in self._answers.values() if entry[0] == name]:
                 answer.cancel()
         for name in names - before:
-            slot = self._slots[name] = _Slot()
-            if name in self._served:
-                slot.task = asyncio.create_task(self._serve_again(name, self._served[name]))
+            self._slots[name] = _Slot()
         return names != before
 
     def from_controller(self, response: DiscoveryResponse) -> None:
@@ -144,7 +135,7 @@ class Delivery:
         slot.wanted, slot.outcome, slot.settled = resource, None, False
         slot.task = asyncio.create_task(self._guarded(slot, resource))
         if not slot.handed:
-            slot.grace = asyncio.create_task(self._stand_in_later(slot, resource))
+            slot.grace = asyncio.create_task(self._recover_later(slot, resource))
 
     async def _guarded(self, slot: _Slot, resource: PluginResource) -> None:
         try:
@@ -154,7 +145,7 @@ class Delivery:
         except Exception as error:
             log.exception("delivering %s failed", resource.name)
             self._settle(slot, resource, f"Rejected: the agent failed: {error!r}")
-            await self._stand_in(slot, resource)
+            await self._recover(slot, resource)
 
     async def _deliver(self, slot: _Slot, resource: PluginResource) -> None:
         pause, said = 1.0, ""
@@ -165,7 +156,7 @@ class Delivery:
                 if str(error) != said:
                     said = str(error)
                     self._step(error.step, resource, error=said, version=resource.version, url=resource.url)
-                serving = await self._stand_in(slot, resource)
+                serving = await self._recover(slot, resource)
                 again = _may_heal(resource, error)
                 retry = "; it is tried again by itself" if again else ""
                 self._settle(slot, resource, f"{error.reason}: {error}; {serving}{retry}")
@@ -181,6 +172,8 @@ class Delivery:
         if not resource.url:
             await self._hand_over(slot, resource.name, resource.version, resource.as_it_is())
             return
+        if not slot.handed:
+            await self._first_on_this_stream(slot, resource)
         started = time.monotonic()
         module = await self._store.get(resource)
         self._fetched(resource, module, time.monotonic() - started)
@@ -201,7 +194,7 @@ class Delivery:
         )
         nonce = await self._hand_over(slot, resource.name, resource.version, final)
         running = await self._confirm(resource, module)
-        self._served[resource.name] = Served(resource.version, final)
+        self._served.put(resource.name, Served(resource.owner, resource.version, final))
         self._step(
             10,
             resource,
@@ -212,6 +205,19 @@ class Delivery:
             ack_nonce=nonce,
             stats=dict(await self._admin.wasm_stats()),
         )
+
+    async def _first_on_this_stream(self, slot: _Slot, resource: PluginResource) -> None:
+        """An Envoy that has just come gets the last good version at once, if the newest is another one.
+
+        One that is still there may name the newest version although it refused it: then, too, it has to see
+        something else first.
+        """
+        served = self._served.get(resource.name, resource.owner)
+        if served and served.version == resource.version:
+            return
+        running = (await self._admin.running()).get(resource.name)
+        if served or (running and running.version in (resource.version, resource.version + TRIAL)):
+            await self._recover(slot, resource)
 
     def _fetched(self, resource: PluginResource, module: StoredModule, seconds: float) -> None:
         self._step(
@@ -227,8 +233,14 @@ class Delivery:
         self._step(8, resource, digest=module.module, path=str(module.path), layer=module.layer, diff_id=module.diff_id)
 
     async def _already_runs(self, resource: PluginResource, module: StoredModule) -> bool:
+        served = self._served.get(resource.name, resource.owner)
         running = (await self._admin.running()).get(resource.name)
-        return running is not None and (running.version, running.path) == (resource.version, module.path)
+        return (
+            served is not None
+            and served.version == resource.version
+            and running is not None
+            and (running.version, running.path) == (resource.version, module.path)
+        )
 
     async def _hand_over(self, slot: _Slot, name: str, version: str, body: TypedExtensionConfig) -> str:
         """Send one resource to Envoy and wait for its answer; return the nonce of an ACK."""
@@ -261,33 +273,30 @@ class Delivery:
         said = f"version {running.version} from {running.path}" if running else "nothing about it"
         raise EnvoyRefused(f"Envoy took version {resource.version}, but its configuration dump says {said}")
 
-    async def _serve_again(self, name: str, served: Served) -> None:
-        """Give an Envoy that (re)connects what it, or the one before it, took last."""
-        try:
-            await self._hand_over(self._slots[name], name, served.version, served.body)
-        except (EnvoyRefused, KeyError) as error:
-            log.warning("%s: the version before cannot be served again: %s", name, error)
-
-    async def _stand_in_later(self, slot: _Slot, resource: PluginResource) -> None:
+    async def _recover_later(self, slot: _Slot, resource: PluginResource) -> None:
         await asyncio.sleep(_GRACE[resource.fail_open])
         slot.grace = None
-        await self._stand_in(slot, resource)
+        await self._recover(slot, resource)
 
-    async def _stand_in(self, slot: _Slot, resource: PluginResource) -> str:
-        """Make sure that Envoy has something for a plugin that cannot run; return what that is, in words."""
+    async def _recover(self, slot: _Slot, resource: PluginResource) -> str:
+        """Give Envoy what it shall run while a version cannot; return what that is, in words.
+
+        The last good version is handed over even when Envoy still runs it: after a refusal its idea of the newest
+        version is the refused one, which it would take without looking when it comes again.
+        """
         async with slot.lock:
+            served = self._served.get(resource.name, resource.owner)
             running = (await self._admin.running()).get(resource.name)
-            if running and running.path and not running.version.endswith((STAND_IN, TRIAL)):
-                return "the version before keeps serving"
-            served = self._served.get(resource.name)
             try:
                 if served:
                     await self._hand_over(slot, resource.name, served.version, served.body)
                     return "the version before keeps serving"
+                if running and running.path and not running.version.startswith(resource.version):
+                    return "the version before keeps serving"
                 if not running or not running.version.endswith(STAND_IN):
                     await self._hand_over(slot, resource.name, resource.version + STAND_IN, resource.stand_in())
             except EnvoyRefused as error:
-                log.error("%s: Envoy refuses the stand-in: %s", resource.name, error)
+                log.error("%s: Envoy refuses what was to take its place: %s", resource.name, error)
             return "requests pass without it (FAIL_OPEN)" if resource.fail_open else "requests get 503 (FAIL_CLOSE)"
 
     def _settle(self, slot: _Slot, resource: PluginResource, outcome: str | None) -> None:

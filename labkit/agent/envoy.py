@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+_STATS = r"^wasm\.(envoy\.|wasm_vm_count)"
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -61,9 +63,7 @@ class EnvoyAdmin:
     async def wasm_stats(self) -> Mapping[str, int]:
         """Envoy's counters of virtual machines."""
         try:
-            answer = await self._client.get(
-                "/stats", params={"format": "json", "filter": r"^wasm\.(envoy\.|wasm_vm_count)"}
-            )
+            answer = await self._client.get("/stats", params={"format": "json", "filter": _STATS})
             answer.raise_for_status()
             stats = answer.json()["stats"]
         except (httpx.HTTPError, ValueError, KeyError):

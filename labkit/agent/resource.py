@@ -26,7 +26,7 @@ class PluginResource:
         version: Its xDS version.
         plugin: `namespace/name` of the WasmPlugin.
         generation: Its generation, None when the controller did not say.
-        revision: Changes when the WasmPlugin was changed or made anew.
+        revision: The WasmPlugin's uid, a dot, and what changes whenever it is changed.
         url: Where the module is; empty when the resource names none to fetch.
         sha256: Hex digest the user pinned, or empty.
         pull_policy: UNSPECIFIED_POLICY, IfNotPresent or Always.
@@ -83,6 +83,11 @@ class PluginResource:
             fail_open=facts.get("FAIL_STRATEGY") == "FAIL_OPEN",
             config=config,
         )
+
+    @property
+    def owner(self) -> str:
+        """Which WasmPlugin this is: one that was deleted and made anew is another."""
+        return self.revision.partition(".")[0]
 
     def with_module(self, path: Path, *, trial: bool = False) -> TypedExtensionConfig:
         """What Envoy gets: the module is a local file.

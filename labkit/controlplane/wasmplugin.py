@@ -68,7 +68,7 @@ class Plugin:
         namespace: The resource's namespace.
         name: The resource's name.
         generation: `metadata.generation` that this was read from.
-        revision: Changes when the resource was changed or made anew, but not when its status was written.
+        revision: Its uid, a dot, and what changes when the resource is changed, but not when its status is.
         url: The module's address, always with a scheme.
         sha256: Hex digest the user pinned, or empty.
         phase: Where in the filter chain it runs.
@@ -252,8 +252,8 @@ def _checksum(spec: Mapping[str, Any]) -> str:
 
 def _revision(metadata: Mapping[str, Any]) -> str:
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != _LAST_APPLIED}
-    text = json.dumps([metadata.get("uid"), metadata.get("generation"), annotations], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = json.dumps([metadata.get("generation"), annotations], sort_keys=True, default=str)
+    return f"{metadata.get('uid', '')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _remarks(spec: Mapping[str, Any]) -> tuple[str, ...]:
