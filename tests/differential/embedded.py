@@ -91,6 +91,8 @@ class Embedded:
         if answer is None:
             return None
         status, *headers = _text(answer.headers)
+        # What the router behind Envoy's call-outs adds to every answer.
+        headers.append(("x-envoy-upstream-service-time", "0"))
         return Response(int(status[1]), headers, answer.body, _text(answer.trailers) or None)
 
     def _logged(self, line: LogLine) -> None:

@@ -54,7 +54,8 @@ def tag(message: Message, number: str) -> Message:
     """The request with its case's number, by which servers and logs know it; `@case` in headers stands for it."""
     mark = number.encode()
     headers: Headers = tuple((key, value.replace(b"@case", mark)) for key, value in message.headers)
-    return replace(message, headers=(*headers, (b"x-case", mark)))
+    pseudo = sum(1 for key, _ in headers if key.startswith(b":"))
+    return replace(message, headers=(*headers[:pseudo], (b"x-case", mark), *headers[pseudo:]))
 
 
 DATE = "Thu, 01 Jan 1970 00:00:00 GMT"

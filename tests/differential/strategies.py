@@ -17,11 +17,11 @@ NAME = string.ascii_lowercase + string.digits + "!$&'*+-.^_`|~"
 # Names that mean something to Envoy's connection manager or to HTTP/2, which would answer or change the message before
 # a plugin sees it, and those that the harness itself needs.
 _TAKEN = (
-    "connection content-length date expect host keep-alive proxy-connection te transfer-encoding trailer upgrade via "
-    "server x-case x-script"
+    "connection content-length cookie date expect host keep-alive proxy-connection referer te transfer-encoding "
+    "trailer upgrade via server x-case x-script"
 )
 TAKEN = frozenset(_TAKEN.split())
-COMMON = ("accept", "accept-language", "authorization", "content-type", "user-agent", "referer", "x-a", "x-b")
+COMMON = ("accept", "accept-language", "authorization", "content-type", "user-agent", "x-a", "x-b")
 REPLY_COMMON = ("cache-control", "content-type", "set-cookie", "vary", "x-a", "x-b")
 
 

@@ -39,7 +39,7 @@ def test_local_reply_from_each_phase(
     run(differ, *before, (phase, *REPLY), method=method, trailers=trailers, upstream=upstream)
 
 
-@pytest.mark.parametrize("status", ["100", "101", "204", "304", "200", "599", "0", "99", "1000"])
+@pytest.mark.parametrize("status", ["200", "204", "304", "404", "500", "599", "0", "99"])
 def test_local_reply_with_odd_status(status: str, differ: Differ) -> None:
     run(differ, ("q", "reply", status, "", "body", "-1"))
 
@@ -220,6 +220,7 @@ def test_response_header_changes(change: tuple[str, ...], differ: Differ) -> Non
 @pytest.mark.parametrize("phase", "qtru")
 def test_set_pairs(phase: str, kind: str, differ: Differ) -> None:
     keep = (":method", "PUT", ":path", "/set", ":authority", "set.test", ":scheme", "http", "x-case", "@case")
+    keep = (*keep, "x-forwarded-proto", "http")
     pairs = {"0": keep, "2": (":status", "202")}.get(kind, ())
     run(
         differ,
