@@ -1,0 +1,353 @@
+"""Makes a stream's state resident in the responder, and takes over what the plugin changed there."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from labkit.proxywasm import abi, properties
+from labkit.proxywasm._fast.assemble import HOT
+from labkit.proxywasm._fast.helpers import instantiate_responder, instantiate_trampolines
+from labkit.proxywasm._fast.layout import (
+    BUFFER_COUNT,
+    DATA,
+    LOG,
+    MAP_COUNT,
+    PLACES,
+    PROPERTY_PRESENT,
+    PROPERTY_SET,
+    PROPERTY_SETTABLE,
+    READ,
+    STREAM_BUFFERS,
+    STREAM_MAPS,
+    WRITE,
+)
+from labkit.proxywasm.abi import LogLevel, MapType, Status
+from labkit.proxywasm.clock import FakeClock
+from labkit.proxywasm.headers import Pair, parse, serialize
+from labkit.proxywasm.http import HttpContext
+
+if TYPE_CHECKING:
+    import wasmtime
+
+    from labkit.proxywasm.contexts import Context
+    from labkit.proxywasm.vm import Vm
+
+Handler = Callable[..., int]
+
+RESULTS: Final = struct.Struct("<13I")
+"""STEPS_DONE, CHANGED, REPLIED, LOG_NEXT, PROPERTY_CHANGED and what describes the local reply."""
+
+WORD: Final = struct.Struct("<I")
+HEAD: Final = struct.Struct("<13I")
+MAP: Final = struct.Struct("<7I")
+BUFFER: Final = struct.Struct("<4I")
+TWO_WORDS: Final = struct.Struct("<2I")
+TWO_LONGS: Final = struct.Struct("<2Q")
+
+STATE: Final = PLACES["CHANGED"]
+STATE_END: Final = PLACES["STEPS"]
+_RESULTS_AT: Final = PLACES["STEPS_DONE"]
+_HEAD_AT: Final = PLACES["RESIDENT"]
+_MAPS_AT: Final = PLACES["MAPS"]
+_MAP_SIZE: Final = PLACES["MAP_SIZE"]
+_BUFFERS_AT: Final = PLACES["BUFFERS"]
+_BUFFER_SIZE: Final = PLACES["BUFFER_SIZE"]
+
+_STATELESS: Final = frozenset({"wasi", "metrics", "shared_data", "queues", "clock", "emscripten"})
+"""Groups of host calls that neither see nor change what is resident."""
+
+_LIVE: Final = (b"request", b"response", b"connection", b"upstream", b"source", b"destination")
+"""Properties below these may change while a callback runs; Python looks them up every time."""
+
+
+class FastPath:
+    """The responder of one VM.
+
+    Attributes:
+        context: The stream whose state is resident; None while nothing is.
+        wanted: What the plugin was seen asking for: only that is made resident.
+    """
+
+    def __init__(self, vm: Vm) -> None:
+        self.vm = vm
+        self.context: HttpContext | None = None
+        self.wanted = Wanted()
+        self._attached = False
+        self._callback = ""
+        self._blank = bytes(STATE_END - STATE)
+
+    def link(self, linker: wasmtime.Linker, define: Callable[[abi.Function], None]) -> None:
+        """Put trampolines in the place of the hot calls that `linker` defines; `define` adds those it lacks."""
+        vm = self.vm
+        # The responder's memory is the host's own and must not count as the plugin's.
+        vm.store.set_limits()
+        self._trampolines = instantiate_trampolines(vm.store, linker, vm.module.engine, define)
+        vm.store.set_limits(memory_size=vm.limits.memory, table_elements=vm.limits.table)
+
+    def attach(self, plugin: wasmtime.Instance) -> None:
+        """Hand the hot calls to the responder, now that the plugin's memory and allocator are there."""
+        vm = self.vm
+        responder = instantiate_responder(vm.store, vm.module, plugin, self._trampolines)
+        self.walk = responder.walk
+        self.view = responder.memory.view()
+        self._answers_not_found = int(vm.module.version != abi.V0_1_0)
+        self._attached = True
+
+    # -- around callbacks and host calls
+
+    def enter(self, name: str) -> None:
+        """A callback begins: what it is known to ask for is made resident."""
+        self._callback = name
+        if name in self.wanted.callbacks and self.vm.observer is None:
+            self.push()
+
+    def leave(self) -> None:
+        """The callback is over, or trapped."""
+        if self.context is not None:
+            self.pull()
+            self.clear()
+
+    def guard(self, function: abi.Function, handler: Handler) -> Handler:
+        """`handler` with the resident state handed over to Python before it, and resident again after it."""
+        if function.group in _STATELESS and function.name != "fd_write":
+            return handler
+        note = self.wanted.note_of(function.name)
+
+        def guarded(vm: Vm, *args: int) -> int:
+            if self._attached and self.view[PLACES["BUSY"]]:
+                return self._for_allocator(handler, args)
+            self.leave()
+            if note is not None and self._attached:
+                note(vm, self._callback, args)
+            try:
+                return handler(vm, *args)
+            finally:
+                if vm.observer is None and self._attached:
+                    self.push()
+
+        return guarded
+
+    def _for_allocator(self, handler: Handler, args: tuple[int, ...]) -> int:
+        """A call from the plugin's allocator, while it works for the responder: on behalf of the VM, as always."""
+        vm = self.vm
+        saved = vm.current, vm.context
+        vm.current = vm.context = vm.vm_context
+        try:
+            return handler(vm, *args)
+        finally:
+            vm.current, vm.context = saved
+
+    # -- Python → responder
+
+    def push(self) -> None:
+        """Make what the plugin wants of the current context resident, when that is a stream's."""
+        context = self.vm.context
+        if not isinstance(context, HttpContext):
+            return
+        self.context = context
+        wanted = self.wanted
+        place = self._push_maps(context, wanted.maps, DATA)
+        if wanted.buffers:
+            place = self._push_buffers(context, wanted.buffers, place)
+        pairs = 0
+        if wanted.paths and (known := self._properties(context)):
+            data = serialize(known)
+            if place + len(data) <= LOG:
+                self.view[place : place + len(data)] = data
+                pairs, place = place, place + len(data) + 7 & ~7
+        self._push_head(context, place, pairs)
+
+    def _push_maps(self, context: HttpContext, kinds: set[int], place: int) -> int:
+        view = self.view
+        for kind in kinds:
+            header_map = context.map(kind)
+            if not header_map:
+                continue
+            data = serialize(header_map.pairs)
+            end = place + len(data)
+            if end > LOG:
+                continue
+            view[place:end] = data
+            mutable = kind < STREAM_MAPS and context.maps[kind] is header_map and not context.logging
+            access = READ | WRITE if mutable else READ
+            MAP.pack_into(view, _MAPS_AT + _MAP_SIZE * kind, access, place, len(data), 0, 0, 0, 0)
+            place = end + 7 & ~7
+        return place
+
+    def _push_buffers(self, context: Context, kinds: set[int], place: int) -> int:
+        for kind in kinds:
+            buffer = context.buffer(kind)
+            if not buffer or place + len(buffer) > LOG:
+                continue
+            self.view[place : place + len(buffer)] = buffer
+            access = READ | WRITE if isinstance(buffer, bytearray) else READ
+            BUFFER.pack_into(self.view, _BUFFERS_AT + _BUFFER_SIZE * kind, access, place, len(buffer), 0)
+            place = place + len(buffer) + 7 & ~7
+        return place
+
+    def _properties(self, context: HttpContext) -> list[Pair]:
+        """What is known of the wanted paths; a path that is left out is looked up by Python."""
+        known = []
+        info = context.info
+        for path in self.wanted.paths:
+            value = properties.lookup(context, path)
+            if isinstance(value, Status) and value is not Status.NOT_FOUND:
+                continue
+            # What a plugin set, or may set and read back, unless the caller fixed it.
+            own = path in info.filter_state or isinstance(value, Status)
+            flags = PROPERTY_SETTABLE if own and path.decode(errors="replace") not in info.properties else 0
+            if isinstance(value, Status):
+                known.append((path, bytes((flags,))))
+            else:
+                known.append((path, bytes((flags | PROPERTY_PRESENT,)) + value))
+        return known
+
+    def _push_head(self, context: HttpContext, place: int, pairs: int) -> None:
+        vm, view = self.vm, self.view
+        clock = vm.host.clock
+        still = isinstance(clock, FakeClock)
+        if still:
+            TWO_LONGS.pack_into(view, PLACES["CLOCK_REALTIME"], clock.time_ns(), clock.monotonic_ns())
+        WORD.pack_into(view, PLACES["LOG_NEXT"], LOG)
+        HEAD.pack_into(
+            view,
+            _HEAD_AT,
+            context.id,
+            place,
+            LOG,
+            1,
+            vm.host.log_level,
+            vm.limits.log_line_bytes,
+            self._answers_not_found,
+            1,
+            int(pairs != 0),
+            pairs,
+            0,
+            0,
+            int(still),
+        )
+
+    # -- responder → Python
+
+    def clear(self) -> None:
+        """Nothing is resident any more: every host call goes to Python."""
+        self.context = None
+        self.view[STATE:STATE_END] = self._blank
+
+    def pull(self) -> None:
+        """Take over what the plugin changed, as if its calls had come here one by one."""
+        results = RESULTS.unpack_from(self.view, _RESULTS_AT)
+        context = self.context
+        if not results[1] or context is None:
+            return
+        if results[3] != LOG:
+            self._pull_logs(context, results[3])
+        for kind in range(STREAM_MAPS):
+            if self.view[_MAPS_AT + _MAP_SIZE * kind + PLACES["MAP_CHANGED"]]:
+                self._pull_map(context, kind)
+        for kind in range(STREAM_BUFFERS):
+            if self.view[_BUFFERS_AT + _BUFFER_SIZE * kind + PLACES["BUFFER_CHANGED"]]:
+                self._pull_buffer(context, kind)
+        if results[4]:
+            self._pull_properties(context)
+        if results[2]:
+            self._pull_reply(context, results)
+
+    def _pull_logs(self, context: Context, end: int) -> None:
+        at = LOG
+        view = self.view
+        while at < end:
+            level, size = TWO_WORDS.unpack_from(view, at)
+            context.log(LogLevel(level), view[at + 8 : at + 8 + size].tobytes().decode(errors="replace"))
+            at = at + size + 15 & ~7
+
+    def _pull_map(self, context: HttpContext, kind: int) -> None:
+        header_map = context.maps[kind]
+        assert header_map is not None
+        header_map.pairs = self.changed_pairs(kind)
+        if kind == MapType.REQUEST_HEADERS:
+            context.request_headers_changed()
+
+    def changed_pairs(self, kind: int) -> list[Pair]:
+        """A header map as the plugin left it."""
+        _, _, _, table, count, _, _ = MAP.unpack_from(self.view, _MAPS_AT + _MAP_SIZE * kind)
+        return list(self._table(table, count))
+
+    def _table(self, table: int, count: int) -> Iterator[Pair]:
+        view = self.view
+        for name, name_size, value, size in struct.iter_unpack("<4I", view[table : table + 16 * count]):
+            yield view[name : name + name_size].tobytes(), view[value : value + size].tobytes()
+
+    def _pull_buffer(self, context: HttpContext, kind: int) -> None:
+        body = context.bodies[kind]
+        assert body is not None
+        body[:] = self.changed_body(kind)
+
+    def changed_body(self, kind: int) -> memoryview:
+        """A body as the plugin left it."""
+        _, data, size, _ = BUFFER.unpack_from(self.view, _BUFFERS_AT + _BUFFER_SIZE * kind)
+        return self.view[data : data + size]
+
+    def _pull_properties(self, context: Context) -> None:
+        table, count = TWO_WORDS.unpack_from(self.view, PLACES["PROPERTY_TABLE"])
+        for path, value in self._table(table, count):
+            if value[0] == PROPERTY_SET:
+                properties.store(context, path, value[1:])
+
+    def _pull_reply(self, context: Context, results: tuple[int, ...]) -> None:
+        view = self.view
+        status, grpc_status, details, details_size, body, body_size, pairs, pairs_size = results[5:13]
+        context.send_local_response(
+            status,
+            view[details : details + details_size].tobytes().decode(errors="replace"),
+            view[body : body + body_size].tobytes(),
+            parse(view[pairs : pairs + pairs_size].tobytes()) if pairs_size else [],
+            grpc_status - (1 << 32) if grpc_status >> 31 else grpc_status,
+        )
+        self.vm.stop_iteration = True
+
+
+class Wanted:
+    """What a plugin was seen asking for, so that only that is made resident."""
+
+    _MOST_PATHS: Final = 64
+
+    def __init__(self) -> None:
+        self.callbacks: set[str] = set()
+        self.maps: set[int] = set()
+        self.buffers: set[int] = set()
+        self.paths: dict[bytes, None] = {}
+
+    def note_of(self, function: str) -> Callable[[Vm, str, tuple[int, ...]], None] | None:
+        """What notes the arguments of a host function; None for one that is never answered inside."""
+        if "header_map" in function:
+            return self._note_map
+        if function in ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes"):
+            return self._note_buffer
+        if function in ("proxy_get_property", "proxy_set_property"):
+            return self._note_path
+        return self._note_call if function in HOT else None
+
+    def _note_call(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
+        if isinstance(vm.context, HttpContext):
+            self.callbacks.add(callback)
+
+    def _note_map(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
+        self._note_call(vm, callback, args)
+        if args[0] < MAP_COUNT and vm.context.map(args[0]) is not None:
+            self.maps.add(args[0])
+
+    def _note_buffer(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
+        self._note_call(vm, callback, args)
+        if args[0] < BUFFER_COUNT and isinstance(vm.context, HttpContext):
+            self.buffers.add(args[0])
+
+    def _note_path(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
+        self._note_call(vm, callback, args)
+        if len(self.paths) < self._MOST_PATHS and args[1] <= 256 and args[0] + args[1] <= len(vm.memory):
+            path = vm.memory.read(args[0], args[1])
+            # A single part only: those are the ones a plugin can set and read back, and none is another's prefix.
+            if path and b"\0" not in path and path not in _LIVE:
+                self.paths[path] = None
