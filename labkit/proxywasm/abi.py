@@ -110,12 +110,13 @@ class MetricType(IntEnum):
 
 
 class Action(IntEnum):
-    """What a callback of a phase answers. The three last are Envoy's filter statuses, which it passes through."""
+    """What a callback of a phase answers.
+
+    The ABI knows the first two; Envoy takes its own filter statuses too, which differ between headers and bodies.
+    """
 
     CONTINUE = 0
     PAUSE = 1
-    STOP_ALL_AND_BUFFER = 2
-    STOP_ALL_AND_WATERMARK = 3
 
 
 class PeerType(IntEnum):

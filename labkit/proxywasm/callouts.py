@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from labkit.proxywasm.host import Host
 
 _GRPC_DEADLINE_EXCEEDED, _GRPC_UNAVAILABLE = 4, 14
-_CONNECT_ERROR = (
-    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, "
-    "transport failure reason: delayed connect error: Connection refused"
-)
+_CONNECT_ERROR = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +154,8 @@ class Callouts:
         if missing:
             self._report(f"proxy_http_call: argument headers lacks {missing[0].decode()}", "headers")
             return Status.BAD_ARGUMENT
+        if header_map.get(b":scheme") is None:
+            header_map.add(b":scheme", b"http")
         if body:
             header_map.replace(b"content-length", str(len(body)).encode())
         request = Request(

@@ -20,8 +20,9 @@ class HeadersStatus(IntEnum):
 
     CONTINUE = 0
     STOP = 1
-    STOP_ALL_AND_BUFFER = 2
-    STOP_ALL_AND_WATERMARK = 3
+    CONTINUE_AND_END_STREAM = 2
+    STOP_ALL_AND_BUFFER = 3
+    STOP_ALL_AND_WATERMARK = 4
 
 
 class DataStatus(IntEnum):
@@ -155,7 +156,11 @@ class Direction:
 
     def resume(self, slot: Slot) -> None:
         """Go on behind the filter that stopped (`continueDecoding`, `continueEncoding`)."""
-        if self.over or slot.state is _State.GOING:
+        if self.over:
+            return
+        if slot.state is _State.GOING:
+            if self.calling and not slot.headers_continued:
+                self.resumed_too_early()
             return
         slot.from_here = slot.stopped_all
         slot.state = _State.GOING
@@ -312,6 +317,9 @@ class Direction:
 
     def abort_now(self) -> None:
         """A local reply was sent while a filter was called: the stream sends it now."""
+
+    def resumed_too_early(self) -> None:
+        """A filter asked to go on while it was called with the headers, and did not stop."""
 
     def too_large(self) -> None:
         """The buffer grew beyond its limit."""

@@ -47,6 +47,8 @@ class Context:
         self.id = context_id
         self.parent = parent
         self.created = False
+        # Envoy's "call data" is whatever buffer of this context was looked at last.
+        self.last_buffer: bytes | bytearray = b""
         self.logs: list[LogLine] = []
         self.problems: list[PluginError] = []
         self.logs_dropped = 0
@@ -87,10 +89,16 @@ class Context:
 
     def buffer(self, kind: int) -> bytes | bytearray | None:
         """A buffer: `bytearray` when it can be changed; None when there is none of this kind now."""
+        if kind == BufferType.CALL_DATA:
+            return self.last_buffer
+        found = self._find_buffer(kind)
+        if found is not None:
+            self.last_buffer = found
+        return found
+
+    def _find_buffer(self, kind: int) -> bytes | bytearray | None:
         if kind == BufferType.VM_CONFIGURATION:
             return self.vm.vm_configuration
-        if kind == BufferType.CALL_DATA:
-            return self.vm.call_data
         root = self.root
         return root.call_buffers.get(kind) if isinstance(root, PluginContext) else None
 

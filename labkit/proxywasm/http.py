@@ -31,15 +31,15 @@ class HttpContext(Context):
         bodies: Request and response body as the plugin may change them now.
     """
 
-    def __init__(self, plugin: PluginContext, stream: HttpStream, *, fail_open: bool = False) -> None:
+    def __init__(self, plugin: PluginContext, stream: HttpStream) -> None:
         super().__init__(plugin.vm, plugin.vm.allocate_context_id(), plugin)
         self.stream = stream
-        self.fail_open = fail_open
         self.maps: list[HeaderMap | None] = [None, None, None, None]
         self.bodies: list[bytearray | None] = [None, None]
         self.end_of_stream = False
         self.logging = False
         self.reply_held = False
+        self.failed = False
         self.request = HttpFilter(self, 0)
         self.response = HttpFilter(self, 1)
 
@@ -79,13 +79,12 @@ class HttpContext(Context):
         """The route has to be chosen anew."""
         self.stream.route_cleared = True
 
-    def buffer(self, kind: int) -> bytes | bytearray | None:
-        """A body, or what every context has."""
+    def _find_buffer(self, kind: int) -> bytes | bytearray | None:
         if kind in (BufferType.HTTP_REQUEST_BODY, BufferType.HTTP_RESPONSE_BODY):
             # Envoy hands out an empty, unchangeable buffer when there is no body now.
             body = self.bodies[kind]
             return b"" if body is None else body
-        return super().buffer(kind)
+        return super()._find_buffer(kind)
 
     # -- what host functions do
 
@@ -122,14 +121,14 @@ class HttpContext(Context):
 
     # -- failure
 
-    def blocked(self) -> bool | None:
-        """None while the VM works; after it failed, whether the stream must stop here."""
+    def broken(self) -> bool:
+        """Whether the VM failed; then the stream is answered 503, whatever the strategy for later streams is."""
         if self.vm.failure is None:
-            return None
-        self.trapped(self.vm.failure)
-        if self.fail_open:
             return False
-        self.stream.fail(self)
+        if not self.failed:
+            self.failed = True
+            self.trapped(self.vm.failure)
+            self.stream.fail(self)
         return True
 
     # -- the end
@@ -173,15 +172,14 @@ class HttpFilter:
         context.maps[2 * self.side] = headers
         context.end_of_stream = end_of_stream
         args = (len(headers), int(end_of_stream))
-        status = HeadersStatus.STOP_ALL_AND_WATERMARK
-        if (stop := context.blocked()) is None:
+        # The reply to a stream that failed passes the plugin that failed.
+        status = HeadersStatus.CONTINUE if context.failed else HeadersStatus.STOP_ALL_AND_WATERMARK
+        if not context.broken():
             # ABI 0.1.0 does not pass the flag.
             function = context.vm.module.callbacks.get(self.headers_callback)
             result = self._call(self.headers_callback, *args[: len(function.params) - 1 if function else 2])
-            status = self._headers_status(result)
-            stop = context.blocked()
-        if stop is not None:
-            status = HeadersStatus.STOP_ALL_AND_WATERMARK if stop else HeadersStatus.CONTINUE
+            if not context.broken():
+                status = self._headers_status(result)
         if status is HeadersStatus.CONTINUE:
             context.maps[2 * self.side] = None
         return status
@@ -199,15 +197,13 @@ class HttpFilter:
                 return DataStatus.STOP_NO_BUFFER
             assert direction.buffered is not None
             body = direction.buffered
-        context.bodies[self.side] = body
+        context.bodies[self.side] = context.last_buffer = body
         context.end_of_stream = end_of_stream
-        status = DataStatus.STOP_NO_BUFFER
-        if (stop := context.blocked()) is None:
+        status = DataStatus.CONTINUE if context.failed else DataStatus.STOP_NO_BUFFER
+        if not context.broken():
             result = self._call(self.body_callback, len(body), int(end_of_stream))
-            status = DataStatus.STOP_NO_BUFFER if result is None or result > 3 else DataStatus(result)
-            stop = context.blocked()
-        if stop is not None:
-            status = DataStatus.STOP_NO_BUFFER if stop else DataStatus.CONTINUE
+            if not context.broken() and result is not None and result <= DataStatus.STOP_NO_BUFFER:
+                status = DataStatus(result)
         self.buffering = status is DataStatus.STOP_AND_BUFFER
         if status is DataStatus.CONTINUE:
             context.bodies[self.side] = None
@@ -220,13 +216,11 @@ class HttpFilter:
             return TrailersStatus.CONTINUE
         index = 2 * self.side + 1
         context.maps[index] = trailers
-        status = TrailersStatus.STOP
-        if (stop := context.blocked()) is None:
+        status = TrailersStatus.CONTINUE if context.failed else TrailersStatus.STOP
+        if not context.broken():
             result = self._call(self.trailers_callback, len(trailers))
-            status = TrailersStatus.CONTINUE if result == 0 else TrailersStatus.STOP
-            stop = context.blocked()
-        if stop is not None:
-            status = TrailersStatus.STOP if stop else TrailersStatus.CONTINUE
+            if not context.broken() and result == 0:
+                status = TrailersStatus.CONTINUE
         if status is TrailersStatus.CONTINUE:
             context.maps[index] = None
         return status
@@ -247,8 +241,11 @@ class HttpFilter:
             vm.run_deferred()
 
     def _headers_status(self, result: int | None) -> HeadersStatus:
-        if result is None or result > 3:
+        if result is None or result > HeadersStatus.STOP_ALL_AND_WATERMARK:
             return HeadersStatus.STOP_ALL_AND_WATERMARK
+        # Envoy's HTTP filters know no "continue and end the stream"; it continues.
+        if result == HeadersStatus.CONTINUE_AND_END_STREAM:
+            return HeadersStatus.CONTINUE
         if result == HeadersStatus.STOP and not self._may_stop_headers_alone():
             return HeadersStatus.STOP_ALL_AND_WATERMARK
         return HeadersStatus(result)

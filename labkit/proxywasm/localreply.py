@@ -8,6 +8,7 @@ from labkit.proxywasm.headers import HeaderMap, MapKind, Pair
 
 _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
+_GRPC_LAST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def prepare(status: int, body: bytes, headers: list[Pair], grpc_status: int, req
         _set(reply, b":status", b"200")
         _set(reply, b"content-type", b"application/grpc")
         if not reply.get(b"grpc-status"):
-            code = grpc_status if grpc_status >= 0 else _GRPC_STATUS.get(status, _GRPC_UNKNOWN)
+            code = grpc_status if 0 <= grpc_status <= _GRPC_LAST else _GRPC_STATUS.get(status, _GRPC_UNKNOWN)
             _set(reply, b"grpc-status", str(code).encode())
         if body and not head:
             _set(reply, b"grpc-message", _percent_encode(body))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from labkit.proxywasm.cache import ModuleCache
 from labkit.proxywasm.contexts import LogLine, PluginContext
-from labkit.proxywasm.errors import ConfigRejected, StartFailed
+from labkit.proxywasm.errors import ConfigRejected, PluginError, StartFailed, Trap
 from labkit.proxywasm.headers import HeaderInput
 from labkit.proxywasm.host import Host
+from labkit.proxywasm.http import HttpContext
 from labkit.proxywasm.limits import Limits
 from labkit.proxywasm.module import Module, ModuleSource
 from labkit.proxywasm.properties import PropertyValue, StreamInfo
 from labkit.proxywasm.request import Upstream, run_request
 from labkit.proxywasm.result import Result
 from labkit.proxywasm.stream import HttpStream
-from labkit.proxywasm.vm import Vm
+from labkit.proxywasm.vm import Observer, Vm
 
 Config = str | bytes | Mapping[str, Any] | list[Any] | None
 """A plugin's configuration: text and bytes as they are, anything else as JSON."""
@@ -45,6 +48,19 @@ def config_bytes(config: Config) -> bytes:
     return config.encode() if isinstance(config, str) else json.dumps(config, ensure_ascii=False).encode()
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What a plugin was loaded with, so that it can be loaded again."""
+
+    name: str
+    root_id: str
+    config: bytes
+    vm_config: bytes
+    vm_id: str
+    environment: dict[str, str]
+    limits: Limits
+
+
 class Plugin:
     """A plugin, loaded and configured.
 
@@ -55,18 +71,24 @@ class Plugin:
         name: What it is called in logs and errors.
         module: Its module.
         host: What it shares with others.
+        vm: The instance that it runs in; a new one after a reload.
         context: Its root context, which owns the logs written outside streams.
     """
 
+    vm: Vm
+    context: PluginContext
+
     def __init__(
-        self, module: Module, host: Host, vm: Vm, context: PluginContext, *, name: str, fail: FailStrategy
+        self, module: Module, host: Host, settings: _Settings, *, fail: FailStrategy, reload_backoff: float
     ) -> None:
         self.module = module
         self.host = host
-        self.vm = vm
-        self.context = context
-        self.name = name
+        self.name = settings.name
         self.fail = fail
+        self.reload_backoff = reload_backoff
+        self._settings = settings
+        self._started_at = 0
+        self._observer: Observer | None = None
 
     @classmethod
     def load(
@@ -82,6 +104,7 @@ class Plugin:
         limits: Limits | None = None,
         host: Host | None = None,
         fail: FailStrategy | str = FailStrategy.CLOSED,
+        reload_backoff: float = 1.0,
         cache: ModuleCache | None = None,
     ) -> Plugin:
         """Load a module, start it and configure it.
@@ -97,6 +120,7 @@ class Plugin:
             limits: What it may use.
             host: What it shares with other plugins; one of its own by default.
             fail: What happens to requests after it trapped.
+            reload_backoff: Seconds between two reloads.
             cache: Where compiled modules are kept.
 
         Raises:
@@ -104,51 +128,107 @@ class Plugin:
         """
         limits = limits or Limits()
         module = source if isinstance(source, Module) else Module.load(source, limits=limits, cache=cache)
+        settings = _Settings(
+            name=name or module.name,
+            root_id=root_id,
+            config=config_bytes(config),
+            vm_config=config_bytes(vm_config),
+            vm_id=vm_id,
+            environment=dict(env or {}),
+            limits=limits,
+        )
         host = host or Host()
-        vm_bytes = config_bytes(vm_config)
-        key = (vm_id, vm_bytes, module.digest)
-        vm = host.vms.get(key)
-        fresh = vm is None or vm.failure is not None
-        if vm is None or fresh:
-            vm = Vm(module, host, limits, vm_id=vm_id, vm_configuration=vm_bytes, environment=env)
-            vm.start()
-        context = PluginContext(vm, name=name or module.name, root_id=root_id)
-        plugin = cls(module, host, vm, context, name=name or module.name, fail=FailStrategy(fail))
-        plugin._start(config_bytes(config))
-        host.vms[key] = vm
+        plugin = cls(module, host, settings, fail=FailStrategy(fail), reload_backoff=reload_backoff)
+        plugin._start()
         return plugin
 
-    def _start(self, config: bytes) -> None:
-        context = self.context
-        if not context.start():
-            self._raise_failure()
-            raise StartFailed(
-                "proxy_on_vm_start answered false",
-                module=self.name,
-                function="proxy_on_vm_start",
-                details="\n".join(map(str, context.logs)) or None,
+    # -- life
+
+    def _start(self) -> None:
+        """Make or join the VM, start and configure this plugin in it."""
+        settings = self._settings
+        key = (settings.vm_id, settings.vm_config, self.module.digest)
+        vm = self.host.vms.get(key)
+        if vm is None or vm.failure is not None:
+            vm = Vm(
+                self.module,
+                self.host,
+                settings.limits,
+                vm_id=settings.vm_id,
+                vm_configuration=settings.vm_config,
+                environment=settings.environment,
             )
-        if not context.configure(config):
-            self._raise_failure()
+            try:
+                vm.start()
+            except Trap as trap:
+                raise self._failed(StartFailed, f"did not start: {trap.message}", trap.callback, vm, trap) from trap
+        context = PluginContext(vm, name=settings.name, root_id=settings.root_id)
+        vm.observer = self._observer
+        if not context.start():
+            raise self._failed(
+                StartFailed, "proxy_on_vm_start answered false", "proxy_on_vm_start", vm, vm.failure, context.logs
+            )
+        if not context.configure(settings.config):
+            if vm.failure is not None:
+                raise self._failed(
+                    StartFailed, "trapped while being configured", "proxy_on_configure", vm, vm.failure, context.logs
+                )
             raise ConfigRejected(
                 "proxy_on_configure rejected the configuration",
                 module=self.name,
                 logs=[str(line) for line in context.logs],
             )
+        self.host.vms[key] = vm
+        self.vm, self.context = vm, context
+        self._started_at = self.host.clock.monotonic_ns()
 
-    def _raise_failure(self) -> None:
+    def _failed(
+        self,
+        kind: type[StartFailed],
+        message: str,
+        function: str,
+        vm: Vm,
+        trap: Trap | None,
+        logs: list[LogLine] | None = None,
+    ) -> StartFailed:
+        lines = [str(line) for line in vm.vm_context.logs + (logs or [])]
+        if trap is not None:
+            lines += [f"{trap.callback} trapped: {trap.code}", *(f"  {frame}" for frame in trap.frames)]
+        return kind(message, module=self.name, function=function, details="\n".join(lines) or None)
+
+    def new_context(self, stream: HttpStream) -> HttpContext | None:
+        """A context for a new stream; None when the plugin failed and its strategy is to let streams pass."""
         if self.vm.failure is not None:
-            raise self.vm.failure
+            if self.fail is FailStrategy.OPEN:
+                return None
+            if self.fail is FailStrategy.RELOAD:
+                self._reload()
+        return HttpContext(self.context, stream)
+
+    def _reload(self) -> None:
+        """Make a new VM, unless the last one is younger than the back-off."""
+        now = self.host.clock.monotonic_ns()
+        if now - self._started_at < self.reload_backoff * 1e9:
+            return
+        self._started_at = now
+        # A plugin that cannot be started again keeps failing.
+        with contextlib.suppress(PluginError):
+            self._start()
+
+    def restart(self) -> None:
+        """Make a new VM now, whatever the strategy.
+
+        Raises:
+            PluginError: It did not start.
+        """
+        if self.vm.failure is None:
+            self.vm.fail(Trap("restarted", module=self.name, callback="restart"))
+        self._start()
 
     @property
     def limits(self) -> Limits:
         """What it may use."""
         return self.vm.limits
-
-    @property
-    def fail_open(self) -> bool:
-        """Whether requests pass once its VM failed."""
-        return self.fail is FailStrategy.OPEN
 
     @property
     def logs(self) -> list[LogLine]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from labkit.proxywasm.abi import V0_2_100, MapType, Status
+from labkit.proxywasm.abi import MapType, Status
 from labkit.proxywasm.headers import HeaderMap, Pair, serialize
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class StreamInfo:
         upstream_hosts: (address, JSON) of the cluster's hosts, for Higress' `proxy_get_upstream_hosts`.
         override_host: What a plugin chose with Higress' `proxy_set_upstream_override_host`.
         details: Response code details.
+        code: The response's status, once the upstream sent it or a local reply went out.
     """
 
     properties: dict[str, PropertyValue] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class StreamInfo:
     upstream_hosts: list[Pair] = field(default_factory=list)
     override_host: str | None = None
     details: str = ""
+    code: int | None = None
     bytes_received: int = 0
     bytes_sent: int = 0
     routed: bool = False
@@ -216,8 +218,7 @@ def _response(context: Context, rest: list[str]) -> PropertyValue | None:
         return None
     match name:
         case "code":
-            status = _text(info.response_headers, b":status")
-            return int(status) if info.complete and status is not None and status.isdigit() else None
+            return info.code
         case "code_details":
             return info.details or None
         case "flags":
@@ -268,18 +269,12 @@ def _xds(context: Context, rest: list[str]) -> PropertyValue | None:
     return b"" if rest[0] == "filter_chain_name" else None
 
 
-def _at_once(context: Context) -> bool:
-    """Whether route and cluster are answered before the router ran."""
-    flavour = context.vm.host.flavour
-    return flavour == "higress" or (flavour is None and context.vm.module.version == V0_2_100)
-
-
 def _route_name(context: Context, rest: list[str]) -> PropertyValue | None:
     info = context.info
     if info is None or rest:
         return None
     state = info.filter_state.get(b"route_name")
-    if info.routed or _at_once(context):
+    if info.routed or context.vm.higress:
         return info.route or state
     return state
 
@@ -289,7 +284,7 @@ def _cluster_name(context: Context, rest: list[str]) -> PropertyValue | None:
     if info is None or rest:
         return None
     state = info.filter_state.get(b"cluster_name")
-    if info.routed or _at_once(context):
+    if info.routed or context.vm.higress:
         return info.cluster or state
     return state
 

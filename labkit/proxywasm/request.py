@@ -82,7 +82,7 @@ def split(body: bytes, chunk_size: int | None) -> list[bytes]:
 
 
 def request_pairs(method: str, url: str, headers: HeaderInput | None) -> list[Pair]:
-    """Pseudo-headers in the order in which Envoy's HTTP/1 codec makes them, then the headers."""
+    """Pseudo-headers in the order in which Envoy's HTTP/1 codec makes them, the headers, and x-forwarded-proto."""
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     given = to_pairs(headers)
@@ -93,9 +93,12 @@ def request_pairs(method: str, url: str, headers: HeaderInput | None) -> list[Pa
         (b":method", method.encode()),
         (b":scheme", (parts.scheme or "http").encode()),
     ]
+    forwarded = (b"x-forwarded-proto", pairs[-1][1])
     if not given:
-        return pairs
+        return [*pairs, forwarded]
     replaced = {b":authority" if name == b"host" else name for name, _ in given}
+    if forwarded[0] not in replaced:
+        given.append(forwarded)
     return [pair for pair in pairs if pair[0] not in replaced] + given
 
 

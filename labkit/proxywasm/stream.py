@@ -35,6 +35,7 @@ class Outgoing:
         chunks: Sizes of the chunks in which it passed.
         trailers: None when there are none (yet).
         complete: Whether the end passed.
+        lost: Why what passed will not reach the other side, if it won't.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class Outgoing:
         self.chunks: list[int] = []
         self.trailers: HeaderMap | None = None
         self.complete = False
+        self.lost: str | None = None
 
     def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
         """Headers passed."""
@@ -79,6 +81,30 @@ class _ResponseDirection(Direction):
     def too_large(self) -> None:
         self.stream.response_too_large()
 
+    def resumed_too_early(self) -> None:
+        # Envoy sends the headers twice, which no codec takes; filters don't notice.
+        self.stream.downstream.lost = "headers_sent_twice"
+
+
+class _Router(Outgoing):
+    """The upstream's side, which needs a method and a path to route by."""
+
+    stream: HttpStream
+
+    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
+        method = headers.get(b":method")
+        # Without these Envoy's route table has no answer; it is asked again after headers changed.
+        lost_scheme = self.stream.forwarded_proto and not headers.get(b"x-forwarded-proto")
+        if (not headers.get(b":path") and method != b"CONNECT") or lost_scheme:
+            self.stream.local_reply(404, b"", [], -1, "route_not_found", None)
+        elif method is None:
+            why = "missing required header: :method"
+            details = f"filter_removed_required_request_headers{{{why}}}"
+            self.stream.local_reply(503, why.encode(), [], -1, details, None)
+        else:
+            return super().headers_out(headers, end_of_stream)
+        return False
+
 
 class _Client(Outgoing):
     """The client's side, which needs a valid `:status`."""
@@ -90,7 +116,16 @@ class _Client(Outgoing):
         if not self.stream.direct and (status is None or not status.isdigit()):
             self.stream.bad_response("missing required header: :status")
             return False
+        if status is not None:
+            self.stream.info.code = int(status)
+            if 100 <= int(status) < 200 or int(status) > 999:
+                # Filters go on as if nothing had happened; the codec ends the stream.
+                self.lost = self.lost or "protocol_error"
         return super().headers_out(headers, end_of_stream)
+
+    def data_out(self, data: bytearray, end_of_stream: bool) -> None:
+        self.stream.info.bytes_sent += len(data)
+        super().data_out(data, end_of_stream)
 
 
 class HttpStream:
@@ -108,8 +143,10 @@ class HttpStream:
     def __init__(self, plugins: Sequence[Plugin], info: StreamInfo | None = None) -> None:
         self.plugins = tuple(plugins)
         self.info = info or StreamInfo()
-        self.contexts = [HttpContext(p.context, self, fail_open=p.fail_open) for p in self.plugins]
-        self.upstream = Outgoing()
+        contexts = [plugin.new_context(self) for plugin in self.plugins]
+        self.contexts = [context for context in contexts if context is not None]
+        self.upstream = _Router()
+        self.upstream.stream = self
         self.downstream = _Client()
         self.downstream.stream = self
         limit = min((p.limits.body for p in self.plugins), default=1 << 20)
@@ -121,6 +158,7 @@ class HttpStream:
                 slot.filter.slot = slot  # type: ignore[attr-defined]
         self.directions: tuple[Direction, Direction] = (request, response)
         self.route_cleared = False
+        self.forwarded_proto = False
         self.direct = False
         self.replied = False
         self.replied_by: HttpContext | None = None
@@ -135,8 +173,12 @@ class HttpStream:
     def request_headers(self, headers: HeaderInput, end_of_stream: bool = False) -> Action:
         """Send the request's headers; names are lower-cased, `host` becomes `:authority`."""
         self._expect(self.directions[0].headers is None, "request headers twice")
-        header_map = HeaderMap(to_pairs(headers), MapKind.REQUEST)
+        pairs = to_pairs(headers)
+        if self.info.protocol in ("HTTP/2", "HTTP/3"):
+            pairs = _join_cookies(pairs)
+        header_map = HeaderMap(pairs, MapKind.REQUEST)
         self.info.request_headers = header_map
+        self.forwarded_proto = header_map.get(b"x-forwarded-proto") is not None
         if self.info.start_time is None and self.plugins:
             self.info.start_time = self.plugins[0].host.clock.time_ns()
         return self._run(0, lambda: self.directions[0].receive_headers(header_map, end_of_stream))
@@ -157,6 +199,9 @@ class HttpStream:
         """Send the upstream's response headers; they must have `:status`."""
         self._expect(self.directions[1].headers is None, "response headers after a response began")
         header_map = HeaderMap(to_pairs(headers), MapKind.RESPONSE)
+        status = header_map.get(b":status") or b""
+        self.info.code = int(status) if status.isdigit() else None
+        self.info.routed = True
         return self._run(1, lambda: self._begin_response(header_map, end_of_stream))
 
     def response_body(self, data: bytes, end_of_stream: bool = False) -> Action:
@@ -184,7 +229,10 @@ class HttpStream:
         for direction in self.directions:
             direction.over = True
         self.info.complete = True
-        self.info.bytes_sent = len(self.downstream.body)
+        if self.downstream.lost is not None:
+            lost = self.downstream = _Client()
+            lost.stream = self
+            self.reset_reason = self.reset_reason or "protocol_error"
         for context in self.contexts:
             context.on_log()
         for context in self.contexts:
@@ -358,3 +406,11 @@ class HttpStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _join_cookies(pairs: list[Pair]) -> list[Pair]:
+    """HTTP/2 splits cookies into several headers; Envoy's codec joins them and puts them last."""
+    cookies = [value for name, value in pairs if name == b"cookie"]
+    if not cookies:
+        return pairs
+    return [pair for pair in pairs if pair[0] != b"cookie"] + [(b"cookie", b"; ".join(cookies))]

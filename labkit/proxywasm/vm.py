@@ -80,8 +80,7 @@ class Vm:
         self.stop_iteration = False
         self.observer: Observer | None = None
         self.pending: BaseException | None = None
-        self.call_data = b""
-        self.higress = module.version in (abi.V0_2_1, abi.V0_2_100)
+        self.higress = host.flavour == "higress" or (host.flavour is None and module.version == abi.V0_2_100)
         self.lock = threading.RLock()
         self.contexts: dict[int, Context] = {}
         self.plugins: dict[str, PluginContext] = {}
