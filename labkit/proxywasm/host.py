@@ -41,6 +41,7 @@ class Host:
         allow_on_headers_stop_iteration: Envoy's option of that name: a plugin's Pause in a headers phase lets the body
             arrive at the plugin meanwhile.
         on_log: Called with every line as it is logged.
+        fast: Answer hot host calls inside Wasm; otherwise all of them run in Python, which is slower and the same.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Host:
         flavour: Flavour | None = None,
         allow_on_headers_stop_iteration: bool = False,
         on_log: Callable[[LogLine], None] | None = None,
+        fast: bool = True,
     ) -> None:
         self.clusters: dict[str, Handler] = dict(clusters or {})
         self.clock: Clock = clock or SystemClock()
@@ -63,6 +65,7 @@ class Host:
         self.flavour = flavour
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.on_log = on_log
+        self.fast = fast
         self.foreign_functions: dict[str, ForeignFunction] = {}
         self.shared_data = SharedData()
         self.queues = SharedQueues()

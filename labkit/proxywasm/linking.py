@@ -27,13 +27,23 @@ class InvalidMemoryAccess(PluginError):
 def link(vm: Vm, linker: wasmtime.Linker) -> list[Any]:
     """Define what the module imports; the result must live as long as the instance."""
     thunks = []
-    for function in vm.module.imports:
-        callback = thunk(_entry(vm, function, implementation(function)))
+    fast = vm.fast
+
+    def define_one(function: abi.Function) -> None:
+        handler = implementation(function)
+        if fast is not None:
+            handler = fast.guard(function, handler)
+        callback = thunk(_entry(vm, function, handler))
         ty = wasmtime.FuncType(
             [_TYPES[kind]() for kind in function.wasm_params], [_TYPES[kind]() for kind in function.wasm_results]
         )
         define(linker, function.module, function.name, ty, callback)
         thunks.append(callback)
+
+    for function in vm.module.imports:
+        define_one(function)
+    if fast is not None:
+        fast.link(linker, define_one)
     return thunks
 
 

@@ -55,6 +55,7 @@ class Vm:
         failure: Why the VM is unusable; None while it works.
         stop_iteration: Set by a local response: the phase under way will not continue, whatever it returns.
         observer: Watches every call, when set.
+        fast: Answers hot host calls inside Wasm while nobody watches; None when the host wants every call in Python.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Vm:
         vm_configuration: bytes = b"",
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        from labkit.proxywasm._fast.path import FastPath
         from labkit.proxywasm.contexts import VmContext
         from labkit.proxywasm.linking import link
 
@@ -101,10 +103,14 @@ class Vm:
         # Start functions run during instantiation and count against the first deadline.
         self._arm()
         self._linker = wasmtime.Linker(module.engine.wasmtime)
+        # Fuel is the plugin's alone: what answers for Python must not use it up.
+        self.fast = FastPath(self) if host.fast and limits.fuel is None else None
         self._thunks = link(self, self._linker)
         self.instance = self._instantiate()
         self.memory = self._memory()
         self.exports = self._exports()
+        if self.fast is not None:
+            self.fast.attach(self.instance)
         self._allocate = self.exports[module.allocator]
 
     # -- set-up
@@ -196,13 +202,19 @@ class Vm:
                 words[4 * index] = value
             saved = self.current, self.context
             self.current = self.context = context
+            fast = None
             if not self._depth:
                 self._arm()
+                fast = self.fast
             self._depth += 1
             self._ticker.armed += 1
             try:
+                if fast is not None:
+                    fast.enter(name)
                 error = call_unchecked(self._context_address, export.address, export.slots, export.count, export.trap)
             finally:
+                if fast is not None:
+                    fast.leave()
                 self._ticker.armed -= 1
                 self._depth -= 1
                 self.current, self.context = saved
