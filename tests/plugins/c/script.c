@@ -207,6 +207,7 @@ static int call_control(context_t *context, const word_t *word, size_t count, ui
     return 1;
   }
   if (IS("continue_stream")) {
+    context->paused = 0;
     *status = proxy_continue_stream(number(word[2]));
     return 1;
   }

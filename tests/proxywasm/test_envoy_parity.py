@@ -1,0 +1,69 @@
+"""What the comparison with the real Envoy found, kept as small tests that need neither Envoy nor a compiler."""
+
+from __future__ import annotations
+
+import pytest
+import wasmtime
+
+from labkit.proxywasm import Host, Plugin, Request, Response
+
+CALLER = """
+(module
+  (import "env" "proxy_http_call"
+    (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "cluster")
+  ;; three pairs: ":method" "GET", ":path" "/", ":authority" "a"
+  (data (i32.const 32) "\\03\\00\\00\\00\\07\\00\\00\\00\\03\\00\\00\\00\\05\\00\\00\\00")
+  (data (i32.const 48) "\\01\\00\\00\\00\\0a\\00\\00\\00\\01\\00\\00\\00")
+  (data (i32.const 60) ":method\\00GET\\00:path\\00/\\00:authority\\00a\\00")
+  (global $next (mut i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+    (global.get $next)
+    (global.set $next (i32.add (global.get $next) (local.get $size))))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $call (i32.const 16) (i32.const 7) (i32.const 32) (i32.const 61) (i32.const 0) (i32.const 0)
+      (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 8)))
+    (i32.const 0))
+  (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+    (drop (call $buffer (i32.const 4) (i32.const 0) (i32.const 1000) (i32.const 0) (i32.const 4)))
+    (drop (call $log (i32.const 2) (i32.load (i32.const 0)) (i32.load (i32.const 4))))))
+"""
+
+
+@pytest.fixture(scope="module")
+def caller() -> bytes:
+    """A plugin that calls a cluster for every request and logs the answer's body."""
+    return bytes(wasmtime.wat2wasm(CALLER))
+
+
+def test_a_call_out_without_scheme_gets_one(caller: bytes) -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        seen.append(request)
+        return Response()
+
+    host = Host(clusters={"cluster": answer})
+    Plugin.load(caller, host=host).request()
+    host.advance(0)
+    assert [list(request.headers) for request in seen] == [
+        [(":method", "GET"), (":path", "/"), (":authority", "a"), (":scheme", "http")]
+    ]
+
+
+def test_a_refused_connection_answers_in_envoys_words(caller: bytes) -> None:
+    def refuse(request: Request) -> Response:
+        raise ConnectionRefusedError
+
+    host = Host(clusters={"cluster": refuse})
+    plugin = Plugin.load(caller, host=host)
+    plugin.request()
+    host.advance(0)
+    assert [line.message for line in plugin.logs] == [
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+    ]
