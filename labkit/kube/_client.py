@@ -126,7 +126,10 @@ class Client:
         if not patch:
             return Applied(kind.kind, name, namespace, "unchanged", live)
         content_type = "application/merge-patch+json"
-        body = self._cluster.request("PATCH", path, what=title, body=patch, query=query, content_type=content_type)
+        try:
+            body = self._cluster.request("PATCH", path, what=title, body=patch, query=query, content_type=content_type)
+        except NotFound as error:
+            raise Conflict(f"{title} was deleted meanwhile") from error
         same = body["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
         return Applied(kind.kind, name, namespace, "unchanged" if same else "configured", body)
 

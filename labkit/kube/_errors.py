@@ -99,7 +99,6 @@ def from_status(code: int, body: bytes | str | None, what: str) -> KubeError:
     """
     status = _status(body)
     message = str(status.get("message") or f"HTTP status {code}")
-    reason = status.get("reason", "")
     if code == 404:
         kind = (status.get("details") or {}).get("kind")
         if kind == "namespaces" and not what.startswith("Namespace"):
@@ -108,7 +107,7 @@ def from_status(code: int, body: bytes | str | None, what: str) -> KubeError:
         return NotFound(f"{what} not found")
     if code in (401, 403):
         return KubeError(f"{what}: not allowed: {message}", hint="check the user in the kubeconfig")
-    if code == 409 and reason != "AlreadyExists":
+    if code == 409:
         return Conflict(f"{what}: {message}", hint="try again")
     if code in (400, 422):
         problems = _problems(status, message)

@@ -63,6 +63,7 @@ def _json(body: bytes) -> Any:
 
 def _yaml(body: bytes) -> Any:
     try:
+        _check_yaml_depth(body)
         value = yaml.load(body, Loader=_PlainLoader)
     except RecursionError:
         raise _too_deep() from None
@@ -71,6 +72,18 @@ def _yaml(body: bytes) -> Any:
             f"the object provided is unrecognized: invalid YAML: {' '.join(str(error).split())}"
         ) from None
     return value
+
+
+def _check_yaml_depth(body: bytes) -> None:
+    """Refuse deep nesting while it is only a stream of events: composing it would exhaust the C stack."""
+    depth = 0
+    for event in yaml.parse(body, Loader=_PlainLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise _too_deep()
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labkit.kube.apiserver._metadata import now
+from labkit.kube.apiserver._schema import validate
 from labkit.kube.apiserver._status import Cause
 from labkit.kube.apiserver._store import Object
 
@@ -119,4 +120,8 @@ def _schema_problems(schema: dict[str, Any], path: str) -> Iterator[Cause]:
     if isinstance(items := schema.get("items"), dict):
         yield from _schema_problems(items, f"{path}.items")
     if isinstance(additional := schema.get("additionalProperties"), dict):
+        # The models leave this field open, so nothing has checked it so far.
+        if malformed := validate(additional, {"$ref": "V1JSONSchemaProps"}, f"{path}.additionalProperties"):
+            yield from malformed
+            return
         yield from _schema_problems(additional, f"{path}.additionalProperties")

@@ -34,6 +34,9 @@ _LIST_KEYS = {
 }
 """Keys by which the items of a list are told apart; the models do not carry them."""
 
+_TYPES: dict[tuple[str, str], Schema] = {("V1JSONSchemaProps", "items"): {"$ref": "V1JSONSchemaProps"}}
+"""Fields that the models leave open."""
+
 _SETS = {("V1ObjectMeta", "finalizers"), ("V1NamespaceSpec", "finalizers")}
 
 
@@ -47,7 +50,7 @@ def model_schema(name: str) -> Schema:
     properties: dict[str, Schema] = {}
     required = []
     for attribute, key in model.attribute_map.items():
-        schema = _type_schema(model.openapi_types[attribute])
+        schema = _TYPES.get((name, key)) or _type_schema(model.openapi_types[attribute])
         field = fields.get(attribute)
         if field is not None:
             if field.is_required():

@@ -88,8 +88,9 @@ class Objects:
         metadata = body["metadata"]
         if self._store.get(resource.key, metadata.get("namespace", ""), metadata.get("name", "")):
             raise already_exists(resource.plural, resource.group, metadata["name"])
-        self._validate(resource, body, None)
+        self._validate(resource, body)
         _metadata.stamp_new(metadata, resource)
+        self._finish(resource, body, None)
         if track:
             track_update(None, body, resource.object_schema(), write.manager, write.subresource)
         return self._store_object(resource, body, write)
@@ -181,18 +182,15 @@ class Objects:
                 body["status"] = copy.deepcopy(old["status"])
         self._clean(resource, body, write)
         _metadata.keep_from(old, body, resource)
+        self._validate(resource, body)
         if not write.subresource:
-            _kinds.finish(resource.key, body, old)
-        self._validate(resource, body, old)
+            self._finish(resource, body, old)
         if track:
             body["metadata"]["managedFields"] = old["metadata"].get("managedFields", [])
             track_update(old, body, resource.object_schema(), write.manager, write.subresource)
         return self._store_object(resource, body, write, old)
 
     def _store_object(self, resource: Resource, body: Object, write: Write, old: Object | None = None) -> Object:
-        if old is None:
-            _kinds.finish(resource.key, body, None)
-            self._raise_problems(resource, body, None)
         if resource.custom:
             body["apiVersion"] = f"{resource.group}/{resource.stored_version}"
         if old is not None:
@@ -342,7 +340,8 @@ class Objects:
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
         )
 
-    def _validate(self, resource: Resource, body: Object, old: Object | None) -> None:
+    def _validate(self, resource: Resource, body: Object) -> None:
+        """Check the body against its schema; until then its parts may be of any type."""
         managed = body["metadata"].pop("managedFields", None)
         causes = validate(body, resource.object_schema())
         if managed is not None:
@@ -355,10 +354,10 @@ class Objects:
             causes = _metadata.problems(body["metadata"], resource) + causes
         if causes:
             raise invalid(resource.kind, resource.group, body["metadata"].get("name", ""), causes)
-        if old is not None:
-            self._raise_problems(resource, body, old)
 
-    def _raise_problems(self, resource: Resource, body: Object, old: Object | None) -> None:
+    def _finish(self, resource: Resource, body: Object, old: Object | None) -> None:
+        """Fill in and check what one built-in kind needs beyond its schema."""
+        _kinds.finish(resource.key, body, old)
         if causes := _kinds.problems(resource.key, body, old):
             raise invalid(resource.kind, resource.group, body["metadata"]["name"], causes)
 

@@ -28,8 +28,8 @@ def status_response(error: ApiError) -> Response:
 def warned(response: Response, warnings: list[str]) -> Response:
     """The same answer with Warning headers, which clients print."""
     for warning in warnings:
-        text = warning.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.append("Warning", f'299 - "{text}"'.encode("latin-1", "replace").decode("latin-1"))
+        # Quoted as JSON does: field names are a stranger's, and a header takes neither line ends nor Unicode.
+        response.headers.append("Warning", f"299 - {json.dumps(warning)}")
     return response
 
 
