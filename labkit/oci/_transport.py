@@ -118,7 +118,7 @@ class Transport:
             Transient: Worth another attempt.
             AuthenticationFailed: The registry turned us away.
         """
-        target = self._safe(registry, urljoin(self.base(registry) + "/", url))
+        target = self._safe(registry, _join(self.base(registry) + "/", url))
         response = self._send(registry, method, target, scope, headers, content)
         if response.status_code == 401:
             challenge = response.headers.get("www-authenticate", "")
@@ -157,7 +157,7 @@ class Transport:
             if method not in ("GET", "HEAD") or response.status_code not in _REDIRECTS or not location:
                 return response
             response.close()
-            url = self._safe(registry, urljoin(str(url), location))
+            url = self._safe(registry, _join(str(url), location))
         raise RegistryUnavailable(
             f"registry {registry} sends us in circles", hint="check the registry's name and its configuration"
         )
@@ -241,11 +241,22 @@ def read_limited(response: httpx.Response, limit: int) -> bytes:
     return bytes(content)
 
 
+def _join(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        raise _no_url(location) from None
+
+
 def _parse(text: str) -> httpx.URL:
     try:
         return httpx.URL(text)
     except (httpx.InvalidURL, ValueError, UnicodeError):
-        raise OciError(f"{text[:200]!r} is no URL", hint="check the registry's name and its configuration") from None
+        raise _no_url(text) from None
+
+
+def _no_url(text: str) -> OciError:
+    return OciError(f"{text[:200]!r} is no URL", hint="check the registry's name and its configuration")
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

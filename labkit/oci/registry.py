@@ -247,8 +247,7 @@ class RegistryClient:
                     return 0
             with self._open(reference, "POST", f"{base}/uploads/", content=b"") as response:
                 _accepted(response, 202, reference)
-                location = str(response.url.join(response.headers.get("location", "")))
-            url = str(httpx.URL(location).copy_merge_params({"digest": digest}))
+                url = _with_digest(response, digest)
             headers = {"Content-Type": "application/octet-stream"}
             with self._open(reference, "PUT", url, headers=headers, content=content) as response:
                 _accepted(response, 201, reference)
@@ -298,6 +297,17 @@ def pull_module(reference: Reference | str, **client: Any) -> bytes:
 
 def _reference(reference: Reference | str) -> Reference:
     return reference if isinstance(reference, Reference) else Reference.parse(reference)
+
+
+def _with_digest(response: httpx.Response, digest: str) -> str:
+    """Where an upload goes on, by the registry's answer to its beginning."""
+    try:
+        location = response.url.join(response.headers["location"])
+    except (KeyError, ValueError, httpx.InvalidURL):
+        raise PushRefused(
+            "the registry does not say where to upload to", hint="is that really a registry, and may one push there?"
+        ) from None
+    return str(location.copy_merge_params({"digest": digest}))
 
 
 def _read_blob(response: httpx.Response, descriptor: Descriptor, reference: Reference) -> bytes:
