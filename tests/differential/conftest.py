@@ -58,35 +58,41 @@ def envoy(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def embedded(modules: Modules) -> Embedded:
-    """The embedded host with the same plugins."""
-    return Embedded([(PLUGINS[name], path) for name, path in modules.paths.items()])
+def embedded(modules: Modules) -> dict[str, Embedded]:
+    """The embedded host with the same plugins, once with every host call in Python and once with the hot ones in Wasm."""
+    sources = [(PLUGINS[name], path) for name, path in modules.paths.items()]
+    return {"in Python": Embedded(sources, fast=False), "in Wasm": Embedded(sources, fast=True)}
 
 
 class Differ:
-    """Runs cases through both hosts and compares."""
+    """Runs cases through all hosts and compares."""
 
-    def __init__(self, envoy: Envoy, embedded: Embedded, modules: Modules) -> None:
-        self.envoy = envoy
-        self.embedded = embedded
+    def __init__(self, envoy: Envoy, embedded: dict[str, Embedded], modules: Modules) -> None:
+        self._envoy = envoy
+        self._embedded = embedded
         self._modules = modules
         self._numbers = itertools.count(1)
 
-    def both(self, case: Case) -> tuple[Outcome, Outcome]:
-        """What Envoy and the embedded host make of a case."""
+    def outcomes(self, case: Case) -> tuple[Outcome, dict[str, Outcome]]:
+        """What Envoy and the embedded hosts make of a case."""
         if case.plugin in self._modules.missing:
             pytest.skip(self._modules.missing[case.plugin])
         number = f"case-{next(self._numbers)}"
-        return self.envoy.run(case, number), self.embedded.run(case, number)
+        others = {name: host.run(case, number) for name, host in self._embedded.items()}
+        return self._envoy.run(case, number), others
 
     def check(self, case: Case) -> Outcome:
-        """Fail when they differ; what both made of it."""
-        outcome, other = self.both(case)
-        found = differences(outcome, other)
+        """Fail when they differ; what all of them made of it."""
+        outcome, others = self.outcomes(case)
+        found = [
+            f"host calls {name}: {difference}"
+            for name, other in others.items()
+            for difference in differences(outcome, other)
+        ]
         assert not found, "\n".join(found)
         return outcome
 
 
 @pytest.fixture(scope="session")
-def differ(envoy: Envoy, embedded: Embedded, modules: Modules) -> Differ:
+def differ(envoy: Envoy, embedded: dict[str, Embedded], modules: Modules) -> Differ:
     return Differ(envoy, embedded, modules)

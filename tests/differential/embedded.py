@@ -32,9 +32,12 @@ POLICIES = {
 
 
 class Embedded:
-    """All plugins in one host, as Envoy has them in one worker."""
+    """All plugins in one host, as Envoy has them in one worker.
 
-    def __init__(self, sources: Iterable[tuple[Source, Path]]) -> None:
+    With `fast` the host answers hot calls inside Wasm, otherwise all of them in Python.
+    """
+
+    def __init__(self, sources: Iterable[tuple[Source, Path]], *, fast: bool) -> None:
         self._lines: dict[str, list[str]] = {}
         self._callouts: list[Message] = []
         self._case: Case | None = None
@@ -43,6 +46,7 @@ class Embedded:
             log_level=LogLevel.WARN,
             on_log=self._logged,
             clusters={"callout": self._callout, "refused": _refuse},
+            fast=fast,
         )
         self.plugins = {
             source.name: Plugin.load(
@@ -61,7 +65,7 @@ class Embedded:
         """Send one case through the embedded host; `number` is like no other case's."""
         request = tag(case.request, number)
         self._case = case
-        stream = self.plugins[case.plugin].stream(StreamInfo(route="lab-route", cluster="upstream"))
+        stream = self.plugins[case.plugin].stream(StreamInfo(route="lab-route", cluster="upstream", protocol="HTTP/2"))
         _send_request(stream, request)
         self._settle(stream)
         forwarded = _message(stream.upstream) if stream.upstream.complete else None
@@ -70,9 +74,10 @@ class Embedded:
             self._settle(stream)
         stream.close()
         callouts, self._callouts = self._callouts, []
+        lost = stream.downstream.lost is not None
         return Outcome(
-            reply=_message(stream.downstream),
-            complete=stream.downstream.complete,
+            reply=None if lost else _message(stream.downstream),
+            complete=stream.downstream.complete and not lost,
             forwarded=forwarded,
             callouts=tuple(callouts),
             log=tuple(self._lines.pop(number, ())),
