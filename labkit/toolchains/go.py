@@ -284,7 +284,13 @@ def _failure(directory: Path, status: int, lines: Sequence[str]) -> CompileError
             hint=f"run `go mod tidy` in {directory}",
             details=text,
         )
-    return BuildFailed(f"go build in {directory} ended with status {status}", hint="see its output", details=text)
+    if "ambiguous import" in text:
+        return SourceError(
+            f"the module of {directory} has the name of another package",
+            hint="choose another name behind `module` in go.mod; Go's own library has plugin and net, for example",
+        )
+    said = next(iter(text.splitlines()), f"status {status}")
+    return BuildFailed(f"go build in {directory} failed: {said}", hint="see its output", details=text)
 
 
 def _says_something(line: str) -> bool:
