@@ -15,7 +15,7 @@ from typing import Any
 from labkit.controlplane.ads import AdsServer
 from labkit.controlplane.controller import Controller
 from labkit.controlplane.session import Answer
-from labkit.controlplane.status import status_of
+from labkit.controlplane.status import Condition, status_of
 from labkit.controlplane.wasmplugin import KubeObject
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ WriteStatus = Callable[[KubeObject, dict[str, Any]], None]
 """Writes a status to the API server; blocks, and raises when it could not."""
 
 _LONGEST_PAUSE = 10.0
+# Most changes are in effect sooner than this; then nobody is told that they are pending.
+_PENDING_SECONDS = 0.25
 
 
 class ControlPlane:
@@ -42,6 +44,7 @@ class ControlPlane:
         self._writers: dict[str, asyncio.Task[None]] = {}
         self._wanted: dict[str, tuple[KubeObject, dict[str, Any]]] = {}
         self._written: dict[str, dict[str, Any]] = {}
+        self._pending: dict[str, tuple[int, float]] = {}
 
     def replace(self, kind: str, objects: Iterable[KubeObject]) -> None:
         """Take a complete listing of a kind."""
@@ -70,16 +73,37 @@ class ControlPlane:
 
     def _write_statuses(self) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seen = set()
         for resource, conditions in self._controller.statuses():
             metadata = resource["metadata"]
             uid = str(metadata.get("uid") or f"{metadata.get('namespace')}/{metadata.get('name')}")
+            seen.add(uid)
+            generation = int(metadata.get("generation") or 0)
+            if self._may_settle_soon(uid, generation, conditions[0]):
+                continue
             current = self._written.get(uid) or resource.get("status")
-            status = status_of(current, int(metadata.get("generation") or 0), conditions, now)
+            status = status_of(current, generation, conditions, now)
             if status is not None:
                 self._written[uid] = status
                 self._wanted[uid] = (resource, status)
                 if uid not in self._writers:
                     self._writers[uid] = asyncio.create_task(self._write(uid))
+        for gone in self._written.keys() - seen:
+            del self._written[gone]
+            self._pending.pop(gone, None)
+
+    def _may_settle_soon(self, uid: str, generation: int, ready: Condition) -> bool:
+        """Whether to wait a moment before saying that a generation is pending."""
+        if ready.status != "Unknown":
+            self._pending.pop(uid, None)
+            return False
+        loop = asyncio.get_running_loop()
+        since = self._pending.get(uid)
+        if since is None or since[0] != generation:
+            self._pending[uid] = (generation, loop.time())
+            loop.call_later(_PENDING_SECONDS, self._write_statuses)
+            return True
+        return loop.time() - since[1] < _PENDING_SECONDS
 
     async def _write(self, uid: str) -> None:
         """Write the newest wanted status of one resource, until the API server has it."""
