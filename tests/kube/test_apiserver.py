@@ -113,6 +113,15 @@ def test_bodies_of_any_kind_get_a_status(server: ApiServer, body, content_type, 
     assert (answered, status["kind"], status["status"]) == (code, "Status", "Failure")
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=40), st.integers(0, 60))
+def test_no_protobuf_makes_the_server_fail(server: ApiServer, noise, place):
+    whole = b"k8s\x00\n\x0f\n\x02v1\x12\tConfigMap\x12\x11\n\x08\n\x06fuzzed\x12\x05\n\x01a\x12\x00"
+    body = whole[:place] + noise
+    code, _ = server.ask("POST", f"{MAPS}?dryRun=All", body, content_type="application/vnd.kubernetes.protobuf")
+    assert code < 500
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=8), below, max_size=4),

@@ -17,10 +17,11 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True, help="loopback port to listen on; 0 picks a free one")
     parser.add_argument("--data", type=Path, required=True, help="directory that keeps the objects")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="file to write when the server is ready")
+    parser.add_argument("--journal", type=Path, help="file that notes every WasmPlugin created or changed")
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        serve(ServerConfig(arguments.port, arguments.data, arguments.kubeconfig))
+        serve(ServerConfig(arguments.port, arguments.data, arguments.kubeconfig, arguments.journal))
     except LabkitError as error:
         logging.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return 1

@@ -190,7 +190,8 @@ def apply(
     conflicts = [] if force else _conflicts(disputed, others)
     merged = _merge(copy.deepcopy(live), applied, schema)
     held_by_others = set().union(*(paths for _, paths in others))
-    for path in sorted(previous - wanted.keys() - held_by_others, key=len, reverse=True):
+    # Whole items of lists go before their fields: without its key field an item is not found any more.
+    for path in sorted(previous - wanted.keys() - held_by_others, key=len):
         _remove(merged, path)
     entries = []
     for entry, paths in others:

@@ -1,4 +1,4 @@
-"""Bodies in: JSON and YAML from strangers, bounded in size, depth and number of nodes."""
+"""Bodies in: JSON, YAML and protobuf from strangers, bounded in size, depth and number of nodes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from labkit.kube.apiserver import _protobuf
 from labkit.kube.apiserver._status import bad_request, unsupported_media_type
 
 MAX_BYTES = 3 * 1024 * 1024
@@ -39,6 +40,8 @@ def decode(body: bytes, content_type: str) -> Any:
         value = _json(body)
     elif media in ("application/yaml", "text/yaml", "application/x-yaml") or media.endswith("+yaml"):
         value = _yaml(body)
+    elif media == _protobuf.MEDIA_TYPE:
+        value = _protobuf.decode(body)
     else:
         raise unsupported_media_type(media, "application/json, application/yaml")
     _check_bounds(value)

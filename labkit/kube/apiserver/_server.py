@@ -19,10 +19,12 @@ import uvicorn
 import yaml
 
 from labkit.errors import LabkitError
+from labkit.events import Journal
 from labkit.kube.apiserver._catalog import CRD_KEY, NAMESPACES, Catalog
 from labkit.kube.apiserver._http import Api
 from labkit.kube.apiserver._objects import PROTECTED_NAMESPACES, Objects, Write
-from labkit.kube.apiserver._store import Store
+from labkit.kube.apiserver._steps import recorder
+from labkit.kube.apiserver._store import Change, Store
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ class ServerConfig:
         port: The loopback port to listen on; 0 picks a free one.
         data: The directory that keeps objects and the access token.
         kubeconfig: The file to write once requests are answered.
+        journal: Where step 4, a WasmPlugin created or changed, is written; nowhere when left out.
     """
 
     port: int
     data: Path
     kubeconfig: Path
+    journal: Path | None = None
 
 
 class _Server(uvicorn.Server):
@@ -66,7 +70,8 @@ def serve(config: ServerConfig) -> None:
     """Run the server until SIGTERM or SIGINT."""
     config.data.mkdir(parents=True, exist_ok=True)
     listening = _listen(config.port)
-    store = Store(config.data / "objects.sqlite")
+    on_commit = recorder(Journal(config.journal)) if config.journal else _ignore
+    store = Store(config.data / "objects.sqlite", on_commit=on_commit)
     try:
         asyncio.run(_run(config, listening, store))
     finally:
@@ -98,6 +103,10 @@ async def _run(config: ServerConfig, listening: socket.socket, store: Store) -> 
         # The kubernetes package takes half a second to import: done now, the first write need not wait for it.
         threading.Thread(target=_import_models, daemon=True).start()
     await serving
+
+
+def _ignore(change: Change) -> None:
+    pass
 
 
 def _import_models() -> None:

@@ -10,7 +10,7 @@ import asyncio
 import bisect
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,14 @@ class Store:
     Args:
         path: The sqlite file; made when missing.
         history: How many changes a watch can look back; older ones answer 410 Gone.
+        on_commit: Called with every change once it is committed, before any watch is told.
     """
 
-    def __init__(self, path: Path, *, history: int = 5000) -> None:
+    def __init__(
+        self, path: Path, *, history: int = 5000, on_commit: Callable[[Change], None] = lambda change: None
+    ) -> None:
         self._history = history
+        self._on_commit = on_commit
         self._db = sqlite3.connect(path, isolation_level=None)
         # WAL with NORMAL keeps every commit across a killed process; only a power cut could lose the last ones.
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -158,6 +162,8 @@ class Store:
         finally:
             written, self._batch = self._batch, None
         if written:
+            for change in written:
+                self._on_commit(change)
             self._compact()
             self.wake()
 
