@@ -300,12 +300,21 @@ def _says_something(line: str) -> bool:
 
 def _source_key(directory: Path, go: Go) -> str:
     key = hashlib.sha256(f"{go.version} {platform.system()} {platform.machine()}\n".encode())
-    for path in sorted(directory.rglob("*")):
-        if path.suffix == ".go" or path.name in ("go.mod", "go.sum"):
-            content = path.read_bytes()
-            key.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode())
-            key.update(content)
+    for path in _go_files(directory):
+        content = path.read_bytes()
+        key.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode())
+        key.update(content)
     return key.hexdigest()[:16]
+
+
+def _go_files(module: Path) -> Iterator[Path]:
+    """What a Go module is made of; a directory with a go.mod of its own is another module."""
+    for place, directories, files in os.walk(module):
+        directory = Path(place)
+        directories[:] = sorted(name for name in directories if not (directory / name / "go.mod").is_file())
+        for name in sorted(files):
+            if name.endswith(".go") or name in ("go.mod", "go.sum"):
+                yield directory / name
 
 
 @contextmanager
