@@ -191,13 +191,14 @@ def apply(
     merged = _merge(copy.deepcopy(live), applied, schema)
     held_by_others = set().union(*(paths for _, paths in others))
     # Whole items of lists go before their fields: without its key field an item is not found any more.
-    for path in sorted(previous - wanted.keys() - held_by_others, key=len):
+    kept = {path[:length] for path in held_by_others | wanted.keys() for length in range(1, len(path) + 1)}
+    for path in sorted(previous - kept, key=len):
         _remove(merged, path)
     entries = []
     for entry, paths in others:
-        kept = paths - disputed
-        if kept:
-            entries.append(entry if kept == paths else {**entry, "fieldsV1": _to_fields(kept)})
+        left = paths - disputed
+        if left:
+            entries.append(entry if left == paths else {**entry, "fieldsV1": _to_fields(left)})
     fresh = _entry(manager, "Apply", subresource, applied["apiVersion"], set(wanted))
     same = previous_entry is not None and previous_entry.get("fieldsV1") == fresh["fieldsV1"]
     entries.insert(0, previous_entry if same and previous_entry else fresh)
