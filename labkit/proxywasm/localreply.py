@@ -11,6 +11,11 @@ _GRPC_UNKNOWN = 2
 _GRPC_LAST = 16
 
 
+def grpc_status(status: int) -> int:
+    """The gRPC status that an HTTP status stands for."""
+    return _GRPC_STATUS.get(status, _GRPC_UNKNOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class LocalReply:
     """A response ready to be sent."""
@@ -19,7 +24,7 @@ class LocalReply:
     body: bytes
 
 
-def prepare(status: int, body: bytes, headers: list[Pair], grpc_status: int, request: HeaderMap | None) -> LocalReply:
+def prepare(status: int, body: bytes, headers: list[Pair], grpc: int, request: HeaderMap | None) -> LocalReply:
     """Status, the given headers, then content-length and content-type; a gRPC request gets trailers only."""
     reply = HeaderMap([(b":status", str(status).encode())], MapKind.RESPONSE)
     for name, value in headers:
@@ -29,7 +34,7 @@ def prepare(status: int, body: bytes, headers: list[Pair], grpc_status: int, req
         _set(reply, b":status", b"200")
         _set(reply, b"content-type", b"application/grpc")
         if not reply.get(b"grpc-status"):
-            code = grpc_status if 0 <= grpc_status <= _GRPC_LAST else _GRPC_STATUS.get(status, _GRPC_UNKNOWN)
+            code = grpc if 0 <= grpc <= _GRPC_LAST else grpc_status(status)
             _set(reply, b"grpc-status", str(code).encode())
         if body and not head:
             _set(reply, b"grpc-message", _percent_encode(body))

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from labkit.proxywasm.abi import MapType, Status
+from labkit.proxywasm import localreply
+from labkit.proxywasm.enums import MapType, Status
 from labkit.proxywasm.headers import HeaderMap, Pair, serialize
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def lookup(context: Context, path: bytes) -> bytes | Status:
         return state if state is not None and len(parts) == 1 else Status.NOT_FOUND
     value = root(context, names[1:])
     if value is None:
-        return Status.NOT_FOUND
+        unnamed = len(names) == 1 and names[0] in _OBJECTS and info is not None
+        return Status.SERIALIZATION_FAILURE if unnamed else Status.NOT_FOUND
     return encode(value)
 
 
@@ -146,10 +148,10 @@ def _text(headers: HeaderMap | None, name: bytes) -> bytes | None:
 
 
 def _header(headers: HeaderMap | None, rest: list[str]) -> PropertyValue | None:
+    if not rest:
+        return serialize(headers.pairs if headers is not None else [])
     if headers is None:
         return None
-    if not rest:
-        return serialize(headers.pairs)
     if len(rest) > 1:
         return None
     name = rest[0].lower().encode()
@@ -220,7 +222,7 @@ def _response(context: Context, rest: list[str]) -> PropertyValue | None:
         case "code":
             return info.code
         case "code_details":
-            return info.details or None
+            return info.details or ("via_upstream" if info.routed else None)
         case "flags":
             return 0
         case "size":
@@ -229,7 +231,9 @@ def _response(context: Context, rest: list[str]) -> PropertyValue | None:
             return info.bytes_sent + sum(m.byte_size() for m in (headers, trailers) if m is not None)
         case "grpc_status":
             status = _text(trailers, b"grpc-status") or _text(headers, b"grpc-status")
-            return int(status) if status is not None and status.isdigit() else None
+            if status is not None and status.isdigit():
+                return int(status)
+            return None if info.code is None else localreply.grpc_status(info.code)
     return None
 
 
@@ -266,6 +270,8 @@ def _xds(context: Context, rest: list[str]) -> PropertyValue | None:
         return info.route or None
     if rest[0] == "cluster_name":
         return info.cluster or None
+    if rest[0] == "listener_direction":
+        return 0
     return b"" if rest[0] == "filter_chain_name" else None
 
 
@@ -274,9 +280,7 @@ def _route_name(context: Context, rest: list[str]) -> PropertyValue | None:
     if info is None or rest:
         return None
     state = info.filter_state.get(b"route_name")
-    if info.routed or context.vm.higress:
-        return info.route or state
-    return state
+    return info.route or state if context.vm.higress else state
 
 
 def _cluster_name(context: Context, rest: list[str]) -> PropertyValue | None:
@@ -284,14 +288,23 @@ def _cluster_name(context: Context, rest: list[str]) -> PropertyValue | None:
     if info is None or rest:
         return None
     state = info.filter_state.get(b"cluster_name")
-    if info.routed or context.vm.higress:
-        return info.cluster or state
-    return state
+    return info.cluster or state if context.vm.higress else state
+
+
+def _metadata(context: Context, rest: list[str]) -> PropertyValue | None:
+    """Dynamic metadata, which no filter here writes: an empty message, or an empty map in it."""
+    if context.info is None:
+        return None
+    if not rest:
+        return b""
+    return {} if rest in (["filter_metadata"], ["typed_filter_metadata"]) else None
 
 
 def _plugin(attribute: str) -> _Resolver:
     def resolve(context: Context, rest: list[str]) -> PropertyValue | None:
-        return None if rest else str(getattr(context.root, attribute, ""))
+        if rest:
+            return None
+        return str(getattr(context.root, attribute, ""))
 
     return resolve
 
@@ -314,10 +327,14 @@ _ROOTS: dict[str, _Resolver] = {
     "connection": _connection,
     "connection_id": _connection_id,
     "xds": _xds,
+    "metadata": _metadata,
+    "filter_state": lambda context, rest: None,
     "route_name": _route_name,
     "cluster_name": _cluster_name,
-    "listener_direction": lambda context, rest: None if rest else 0,
     "plugin_name": _plugin("name"),
     "plugin_root_id": _plugin("root_id"),
     "plugin_vm_id": _vm_id,
 }
+
+_OBJECTS = frozenset(("request", "response", "source", "destination", "upstream", "connection", "xds", "filter_state"))
+"""What has attributes but is no value itself."""

@@ -23,7 +23,8 @@ _PROPERTIES = (
     "request.total_size response.code response.flags response.size response.headers.x-a response.trailers.x-t "
     "response.code_details response.grpc_status plugin_name plugin_root_id plugin_vm_id listener_direction nothing "
     "request request.nothing mine connection.mtls upstream.nothing metadata.nothing xds.route_name xds.cluster_name "
-    "request.headers response.trailers response.headers route_name cluster_name filter_state metadata response source"
+    "response.trailers route_name cluster_name filter_state metadata metadata.filter_metadata response source upstream "
+    "xds.listener_direction xds.filter_chain_name connection xds destination"
 )
 PROPERTY_PATHS = tuple(_PROPERTIES.split())
 PROPERTIES = st.sampled_from(tuple(path.replace(".", "\0") for path in PROPERTY_PATHS))

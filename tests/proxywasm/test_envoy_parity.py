@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import wasmtime
 
-from labkit.proxywasm import Host, Plugin, Request, Response
+from labkit.proxywasm import Host, Plugin, Request, Response, Status, StreamInfo
+from labkit.proxywasm.http import HttpContext
+from labkit.proxywasm.properties import lookup
 
 CALLER = """
 (module
@@ -67,3 +69,46 @@ def test_a_refused_connection_answers_in_envoys_words(caller: bytes) -> None:
     assert [line.message for line in plugin.logs] == [
         "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
     ]
+
+
+@pytest.fixture
+def info() -> StreamInfo:
+    return StreamInfo(route="route", cluster="cluster")
+
+
+@pytest.fixture
+def context(caller: bytes, info: StreamInfo) -> HttpContext:
+    """A stream's context before anything happened in it."""
+    return Plugin.load(caller).stream(info).contexts[0]
+
+
+@pytest.mark.parametrize("path", ["request", "response", "source", "destination", "upstream", "connection", "xds"])
+def test_an_object_without_a_name_in_it_cannot_be_passed(path: str, context: HttpContext) -> None:
+    assert lookup(context, path.encode()) is Status.SERIALIZATION_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("request.headers", b"\0\0\0\0"),
+        ("response.headers", b"\0\0\0\0"),
+        ("metadata", b""),
+        ("metadata.filter_metadata", b"\0\0\0\0"),
+        ("xds.listener_direction", bytes(8)),
+        ("listener_direction", Status.NOT_FOUND),
+        ("route_name", Status.NOT_FOUND),
+        ("cluster_name", Status.NOT_FOUND),
+        ("response.grpc_status", Status.NOT_FOUND),
+        ("response.code_details", Status.NOT_FOUND),
+    ],
+)
+def test_properties_before_anything_happened(path: str, value: bytes | Status, context: HttpContext) -> None:
+    assert lookup(context, path.replace(".", "\0").encode()) == value
+
+
+def test_a_response_has_a_grpc_status_and_details_of_its_own(context: HttpContext, info: StreamInfo) -> None:
+    context.stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "a")], end_of_stream=True)
+    context.stream.response_headers([(":status", "404")], end_of_stream=True)
+    assert lookup(context, b"response\0grpc_status") == (12).to_bytes(8, "little")
+    assert lookup(context, b"response\0code_details") == b"via_upstream"
+    assert lookup(context, b"route_name") is Status.NOT_FOUND
