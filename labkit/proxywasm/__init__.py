@@ -23,9 +23,11 @@ in its own way and brings it back before returning; the rest of the package does
 set (tracing, stepping), calls must take the path here.
 """
 
-from labkit.proxywasm.abi import Action, LogLevel, Status
+from labkit.proxywasm.cache import ModuleCache
+from labkit.proxywasm.callouts import GrpcStream
 from labkit.proxywasm.clock import FakeClock, SystemClock
 from labkit.proxywasm.contexts import LogLine
+from labkit.proxywasm.enums import Action, LogLevel, Status
 from labkit.proxywasm.errors import (
     AbiError,
     ConfigRejected,
@@ -43,24 +45,37 @@ from labkit.proxywasm.errors import (
     UnknownCluster,
     UnknownImports,
 )
+from labkit.proxywasm.handlers import Delayed, GrpcRequest, GrpcResponse, RedisRequest, Reset
 from labkit.proxywasm.host import Host
 from labkit.proxywasm.limits import Limits
 from labkit.proxywasm.messages import Headers, Request, Response
 from labkit.proxywasm.module import Module
+from labkit.proxywasm.pipeline import Chain
 from labkit.proxywasm.plugin import FailStrategy, Plugin
 from labkit.proxywasm.properties import StreamInfo
 from labkit.proxywasm.result import Result
+from labkit.proxywasm.stepping import Steps, Stop
 from labkit.proxywasm.stream import HttpStream
+from labkit.proxywasm.tcp import TcpStream
+from labkit.proxywasm.trace import Call, Trace
+from labkit.proxywasm.transport import AsyncPluginTransport, PluginTransport
 
 __all__ = [
     "AbiError",
     "Action",
+    "AsyncPluginTransport",
+    "Call",
+    "Chain",
     "ConfigRejected",
     "DeadlineExceeded",
+    "Delayed",
     "FailStrategy",
     "FakeClock",
     "Frame",
     "FuelExhausted",
+    "GrpcRequest",
+    "GrpcResponse",
+    "GrpcStream",
     "Headers",
     "Host",
     "HttpStream",
@@ -71,17 +86,25 @@ __all__ = [
     "LogLine",
     "MissingAllocator",
     "Module",
+    "ModuleCache",
     "Plugin",
     "PluginError",
+    "PluginTransport",
+    "RedisRequest",
     "Request",
+    "Reset",
     "Response",
     "Result",
     "StackExhausted",
     "StartFailed",
     "Status",
+    "Steps",
+    "Stop",
     "StreamClosed",
     "StreamInfo",
     "SystemClock",
+    "TcpStream",
+    "Trace",
     "Trap",
     "UnknownCluster",
     "UnknownImports",

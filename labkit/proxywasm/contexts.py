@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labkit.proxywasm.abi import BufferType, LogLevel, MapType, Status, StreamType
 from labkit.proxywasm.callouts import Callouts
+from labkit.proxywasm.enums import BufferType, LogLevel, MapType, Status, StreamType
 from labkit.proxywasm.errors import PluginError, Trap
 from labkit.proxywasm.headers import HeaderMap, Pair
 

@@ -8,13 +8,13 @@ import itertools
 import queue
 import random
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit.proxywasm.abi import LogLevel, Status
-from labkit.proxywasm.callouts import Handler
 from labkit.proxywasm.clock import Clock, SystemClock
 from labkit.proxywasm.contexts import LogLine, PluginContext
+from labkit.proxywasm.enums import LogLevel, Status
+from labkit.proxywasm.handlers import Handler
 from labkit.proxywasm.properties import Flavour
 from labkit.proxywasm.shared import Metrics, SharedData, SharedQueues
 
@@ -76,6 +76,7 @@ class Host:
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._in_flight = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.lock = threading.RLock()
 
     # -- timers
 
@@ -118,21 +119,6 @@ class Host:
             action()
             count += 1
 
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
-        """Run timers and call-outs until `done()`; False when nothing more can happen, or the time is over."""
-        end = self.clock.monotonic_ns() + int(timeout * 1e9)
-        while True:
-            self.run_due()
-            if done():
-                return True
-            due = min(self._timers[0][0], end) if self._timers else end
-            if self._in_flight:
-                self._wait_for_inbox(due)
-            elif not self._timers or self.clock.monotonic_ns() >= end:
-                return False
-            else:
-                self.clock.wait_until(due)
-
     def advance(self, seconds: float) -> None:
         """Let time pass and run what falls due, in order; with the machine's clock this waits."""
         end = self.clock.monotonic_ns() + int(seconds * 1e9)
@@ -147,9 +133,6 @@ class Host:
 
     def run_async(self, awaitable: Awaitable[Any], done: Callable[[Any], object]) -> None:
         """Run a coroutine in the host's own event loop; `done` gets its result, or its exception, in this thread."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="labkit-callouts", daemon=True).start()
 
         async def run() -> None:
             try:
@@ -159,7 +142,26 @@ class Host:
             self._inbox.put(lambda: done(result))
 
         self._in_flight += 1
-        asyncio.run_coroutine_threadsafe(run(), self._loop)
+        asyncio.run_coroutine_threadsafe(run(), self.event_loop())
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """The host's own event loop, running in a thread; made when first asked for."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="labkit-callouts", daemon=True).start()
+        return self._loop
+
+    def wait(self, end: int) -> bool:
+        """Wait for what happens next, at most until `end`; False when nothing more can happen before."""
+        now = self.clock.monotonic_ns()
+        due = min(self._timers[0][0], end) if self._timers else end
+        if self._in_flight:
+            self._wait_for_inbox(due)
+        elif not self._timers or now >= end:
+            return False
+        else:
+            self.clock.wait_until(due)
+        return True
 
     def _wait_for_inbox(self, due: int) -> None:
         """Wait for an answer from the event loop; a fake clock stands still meanwhile."""
@@ -177,3 +179,15 @@ class Host:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop = None
+
+
+def run_until(hosts: Sequence[Host], done: Callable[[], bool], timeout: float) -> bool:
+    """Run timers and call-outs until `done()`; False when nothing more can happen, or the time is over."""
+    ends = [host.clock.monotonic_ns() + int(timeout * 1e9) for host in hosts]
+    while True:
+        for host in hosts:
+            host.run_due()
+        if done():
+            return True
+        if not any(host.wait(end) for host, end in zip(hosts, ends, strict=True)):
+            return False

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.proxywasm.abi import V0_2_100, BufferType, MapType, Status, StreamType
+from labkit.proxywasm.abi import V0_2_100
 from labkit.proxywasm.chain import DataStatus, HeadersStatus, Slot, TrailersStatus
 from labkit.proxywasm.contexts import Context, PluginContext
+from labkit.proxywasm.enums import BufferType, MapType, Status, StreamType
 from labkit.proxywasm.errors import Trap
 from labkit.proxywasm.headers import HeaderMap, MapKind, Pair
 from labkit.proxywasm.properties import StreamInfo

@@ -9,6 +9,7 @@ import wasmtime
 
 from labkit.proxywasm import abi
 from labkit.proxywasm._native import Words, define, new_trap, thunk
+from labkit.proxywasm.enums import Status
 from labkit.proxywasm.errors import PluginError
 from labkit.proxywasm.hostcalls import Handler, implementation
 from labkit.proxywasm.memory import OutOfBounds
@@ -52,7 +53,7 @@ def _entry(vm: Vm, function: abi.Function, handler: Handler) -> Callable[[Words]
     count = len(function.wasm_params)
     end = 4 * count
     wide = tuple(index for index, kind in enumerate(function.wasm_params) if kind == "i64")
-    fault = _EFAULT if function.result == "errno" else abi.Status.INVALID_MEMORY_ACCESS
+    fault = _EFAULT if function.result == "errno" else Status.INVALID_MEMORY_ACCESS
 
     def run(*args: int) -> int:
         try:

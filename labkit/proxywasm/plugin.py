@@ -7,22 +7,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.proxywasm.cache import ModuleCache
 from labkit.proxywasm.contexts import LogLine, PluginContext
 from labkit.proxywasm.errors import ConfigRejected, PluginError, StartFailed, Trap
-from labkit.proxywasm.headers import HeaderInput
 from labkit.proxywasm.host import Host
 from labkit.proxywasm.http import HttpContext
 from labkit.proxywasm.limits import Limits
 from labkit.proxywasm.module import Module, ModuleSource
-from labkit.proxywasm.properties import PropertyValue, StreamInfo
-from labkit.proxywasm.request import Upstream, run_request
-from labkit.proxywasm.result import Result
+from labkit.proxywasm.pipeline import Chain
 from labkit.proxywasm.stream import HttpStream
 from labkit.proxywasm.vm import Observer, Vm
 
+T = TypeVar("T")
 Config = str | bytes | Mapping[str, Any] | list[Any] | None
 """A plugin's configuration: text and bytes as they are, anything else as JSON."""
 
@@ -61,8 +59,8 @@ class _Settings:
     limits: Limits
 
 
-class Plugin:
-    """A plugin, loaded and configured.
+class Plugin(Chain):
+    """A plugin, loaded and configured; by itself it is a chain of one.
 
         plugin = Plugin.load("plugin.wasm", config={"content": "hello"})
         assert plugin.request("GET", "http://example.com/").text == "hello"
@@ -81,6 +79,7 @@ class Plugin:
     def __init__(
         self, module: Module, host: Host, settings: _Settings, *, fail: FailStrategy, reload_backoff: float
     ) -> None:
+        super().__init__(self)
         self.module = module
         self.host = host
         self.name = settings.name
@@ -235,43 +234,11 @@ class Plugin:
         """What it logged outside streams: while starting, in timers, in call-outs' answers."""
         return self.vm.vm_context.logs + self.context.logs
 
-    def request(
-        self,
-        method: str = "GET",
-        url: str = "http://example.com/",
-        *,
-        headers: HeaderInput | None = None,
-        body: bytes | str = b"",
-        trailers: HeaderInput | None = None,
-        route: str = "",
-        cluster: str = "",
-        upstream: Upstream | None = None,
-        properties: Mapping[str, PropertyValue] | None = None,
-        chunk_size: int | None = None,
-        timeout: float = 15.0,
-    ) -> Result:
-        """Send one request through the plugin to an upstream, and return what the client would get.
-
-        Args:
-            method: HTTP method.
-            url: Absolute, or a path on `example.com`.
-            headers: Beside the pseudo-headers that follow from method and URL.
-            body: Request body.
-            trailers: Request trailers.
-            route: Name of the route, the property `route_name`.
-            cluster: Name of the cluster, the property `cluster_name`.
-            upstream: Who answers: a `Response`, or a callable from `Request` to `Response`; 200 without a body by
-                default.
-            properties: Values for `proxy_get_property`, by dotted path; they win over what the host knows.
-            chunk_size: Bytes of the chunks in which bodies pass; in one chunk by default.
-            timeout: Seconds of the host's clock to wait for call-outs and timers while the plugin pauses.
-        """
-        info = StreamInfo(properties=dict(properties or {}), route=route, cluster=cluster)
-        return run_request([self], info, method, url, headers=headers, body=body, trailers=trailers, upstream=upstream)
-
-    def stream(self, info: StreamInfo | None = None) -> HttpStream:
-        """A stream to step through phase by phase."""
-        return HttpStream([self], info)
+    def observe(self, observer: Observer | None) -> Observer | None:
+        """Let `observer` watch every call between host and plugin; the one that did so before."""
+        previous, self._observer = self._observer, observer
+        self.vm.observer = observer
+        return previous
 
     def close(self) -> None:
         """`proxy_on_done`, and `proxy_on_delete` when the plugin is done."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from labkit.proxywasm.callouts import as_response
 from labkit.proxywasm.errors import StreamStuck
+from labkit.proxywasm.handlers import as_response
 from labkit.proxywasm.headers import HeaderInput, Pair, to_bytes, to_pairs
+from labkit.proxywasm.host import run_until
 from labkit.proxywasm.messages import Headers, Request, Response
+from labkit.proxywasm.outgoing import Outgoing
 from labkit.proxywasm.properties import StreamInfo
 from labkit.proxywasm.result import Result
-from labkit.proxywasm.stream import HttpStream, Outgoing
+from labkit.proxywasm.stream import HttpStream
 
 if TYPE_CHECKING:
     from labkit.proxywasm.plugin import Plugin
@@ -35,34 +38,46 @@ def run_request(
     timeout: float = 15.0,
 ) -> Result:
     """Send the request, let the upstream answer what came through, return what the client gets."""
-    stream = HttpStream(plugins, info)
-    chunks = split(to_bytes(body), chunk_size)
+    with contextlib.ExitStack() as locks:
+        for plugin in plugins:
+            locks.enter_context(plugin.host.lock)
+        stream = HttpStream(plugins, info)
+        _send(stream, request_pairs(method, url, headers), split(to_bytes(body), chunk_size), trailers)
+        settle(stream, lambda: stream.upstream.complete or stream.answered, timeout)
+    forwarded = None
+    if stream.upstream.complete:
+        forwarded = forwarded_request(stream.upstream, info.cluster)
+    response = None
+    if forwarded is not None and stream.directions[1].headers is None and stream.reset_reason is None:
+        # Without the locks: the upstream may itself send requests through these plugins.
+        answer = upstream(forwarded) if callable(upstream) else upstream
+        response = Response() if answer is None else as_response(answer)
+    with contextlib.ExitStack() as locks:
+        for plugin in plugins:
+            locks.enter_context(plugin.host.lock)
+        if response is not None:
+            respond(stream, response, chunk_size)
+            settle(stream, lambda: stream.downstream.complete, timeout)
+        stream.close()
+    return result_of(stream, forwarded)
+
+
+def _send(stream: HttpStream, pairs: list[Pair], chunks: list[bytes], trailers: HeaderInput | None) -> None:
     request = stream.directions[0]
-    stream.request_headers(request_pairs(method, url, headers), end_of_stream=not chunks and not trailers)
+    stream.request_headers(pairs, end_of_stream=not chunks and not trailers)
     for number, chunk in enumerate(chunks, 1):
         if not request.over:
             stream.request_body(chunk, end_of_stream=number == len(chunks) and not trailers)
     if trailers and not request.over:
         stream.request_trailers(trailers)
-    settle(stream, lambda: stream.upstream.complete or stream.answered, timeout)
-    forwarded = None
-    if stream.upstream.complete:
-        forwarded = forwarded_request(stream.upstream, info.cluster)
-        if stream.directions[1].headers is None and stream.reset_reason is None:
-            info.routed = True
-            answer = upstream(forwarded) if callable(upstream) else upstream
-            respond(stream, Response() if answer is None else as_response(answer), chunk_size)
-            settle(stream, lambda: stream.downstream.complete, timeout)
-    stream.close()
-    return result_of(stream, forwarded)
 
 
 def settle(stream: HttpStream, done: Callable[[], bool], timeout: float) -> None:
     """Run timers and call-outs until the stream can go on; a stream that never will is answered as Envoy does."""
     if done() or stream.reset_reason is not None or not stream.plugins:
         return
-    host = stream.plugins[0].host
-    if host.run_until(lambda: done() or stream.reset_reason is not None, timeout):
+    hosts = list({id(plugin.host): plugin.host for plugin in stream.plugins}.values())
+    if run_until(hosts, lambda: done() or stream.reset_reason is not None, timeout):
         return
     stream.stuck(
         StreamStuck(

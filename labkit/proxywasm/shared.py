@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labkit.proxywasm.abi import MetricType, Status
+from labkit.proxywasm.enums import MetricType, Status
 
 if TYPE_CHECKING:
     from labkit.proxywasm.contexts import Context

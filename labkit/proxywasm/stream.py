@@ -14,55 +14,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.proxywasm import localreply
-from labkit.proxywasm.abi import Action
 from labkit.proxywasm.chain import Direction
 from labkit.proxywasm.contexts import LogLine
+from labkit.proxywasm.enums import Action
 from labkit.proxywasm.errors import PluginError, StreamClosed, Trap
 from labkit.proxywasm.headers import HeaderInput, HeaderMap, MapKind, Pair, to_pairs
 from labkit.proxywasm.http import HttpContext
+from labkit.proxywasm.outgoing import ClientSide, Outgoing, RouterSide
 from labkit.proxywasm.properties import StreamInfo
 
 if TYPE_CHECKING:
     from labkit.proxywasm.plugin import Plugin
-
-
-class Outgoing:
-    """What came out of the chain on one side.
-
-    Attributes:
-        headers: None until they passed all plugins.
-        body: Everything that passed so far.
-        chunks: Sizes of the chunks in which it passed.
-        trailers: None when there are none (yet).
-        complete: Whether the end passed.
-        lost: Why what passed will not reach the other side, if it won't.
-    """
-
-    def __init__(self) -> None:
-        self.headers: HeaderMap | None = None
-        self.body = bytearray()
-        self.chunks: list[int] = []
-        self.trailers: HeaderMap | None = None
-        self.complete = False
-        self.lost: str | None = None
-
-    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
-        """Headers passed."""
-        self.headers = headers
-        self.complete = end_of_stream
-        return True
-
-    def data_out(self, data: bytearray, end_of_stream: bool) -> None:
-        """A chunk passed."""
-        self.body += data
-        self.chunks.append(len(data))
-        data.clear()
-        self.complete = self.complete or end_of_stream
-
-    def trailers_out(self, trailers: HeaderMap) -> None:
-        """Trailers passed."""
-        self.trailers = trailers
-        self.complete = True
 
 
 class _RequestDirection(Direction):
@@ -86,48 +48,6 @@ class _ResponseDirection(Direction):
         self.stream.downstream.lost = "headers_sent_twice"
 
 
-class _Router(Outgoing):
-    """The upstream's side, which needs a method and a path to route by."""
-
-    stream: HttpStream
-
-    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
-        method = headers.get(b":method")
-        # Without these Envoy's route table has no answer; it is asked again after headers changed.
-        lost_scheme = self.stream.forwarded_proto and not headers.get(b"x-forwarded-proto")
-        if (not headers.get(b":path") and method != b"CONNECT") or lost_scheme:
-            self.stream.local_reply(404, b"", [], -1, "route_not_found", None)
-        elif method is None:
-            why = "missing required header: :method"
-            details = f"filter_removed_required_request_headers{{{why}}}"
-            self.stream.local_reply(503, why.encode(), [], -1, details, None)
-        else:
-            return super().headers_out(headers, end_of_stream)
-        return False
-
-
-class _Client(Outgoing):
-    """The client's side, which needs a valid `:status`."""
-
-    stream: HttpStream
-
-    def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
-        status = headers.get(b":status")
-        if not self.stream.direct and (status is None or not status.isdigit()):
-            self.stream.bad_response("missing required header: :status")
-            return False
-        if status is not None:
-            self.stream.info.code = int(status)
-            if 100 <= int(status) < 200 or int(status) > 999:
-                # Filters go on as if nothing had happened; the codec ends the stream.
-                self.lost = self.lost or "protocol_error"
-        return super().headers_out(headers, end_of_stream)
-
-    def data_out(self, data: bytearray, end_of_stream: bool) -> None:
-        self.stream.info.bytes_sent += len(data)
-        super().data_out(data, end_of_stream)
-
-
 class HttpStream:
     """A stream; send it the phases in order and look at what comes out.
 
@@ -145,10 +65,8 @@ class HttpStream:
         self.info = info or StreamInfo()
         contexts = [plugin.new_context(self) for plugin in self.plugins]
         self.contexts = [context for context in contexts if context is not None]
-        self.upstream = _Router()
-        self.upstream.stream = self
-        self.downstream = _Client()
-        self.downstream.stream = self
+        self.upstream: Outgoing = RouterSide(self)
+        self.downstream: Outgoing = ClientSide(self)
         limit = min((p.limits.body for p in self.plugins), default=1 << 20)
         request = _RequestDirection([c.request for c in self.contexts], self.upstream, limit=limit)
         response = _ResponseDirection([c.response for c in reversed(self.contexts)], self.downstream, limit=limit)
@@ -202,6 +120,7 @@ class HttpStream:
         status = header_map.get(b":status") or b""
         self.info.code = int(status) if status.isdigit() else None
         self.info.routed = True
+        self.info.details = self.info.details or "via_upstream"
         return self._run(1, lambda: self._begin_response(header_map, end_of_stream))
 
     def response_body(self, data: bytes, end_of_stream: bool = False) -> Action:
@@ -230,8 +149,7 @@ class HttpStream:
             direction.over = True
         self.info.complete = True
         if self.downstream.lost is not None:
-            lost = self.downstream = _Client()
-            lost.stream = self
+            self.downstream = ClientSide(self)
             self.reset_reason = self.reset_reason or "protocol_error"
         for context in self.contexts:
             context.on_log()

@@ -232,6 +232,10 @@ class Vm:
         if not ticker.awake and self.limits.deadline is not None:
             ticker.wake()
 
+    def rearm(self) -> None:
+        """Begin the deadline anew, after a debugger kept the plugin standing."""
+        set_epoch_deadline(self._context_address, self._ticks)
+
     def _fail(self, name: str, trap: wasmtime.Trap | None, error: wasmtime.WasmtimeError | None) -> None:
         pending, self.pending = self.pending, None
         if pending is not None and not isinstance(pending, Trap):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.proxywasm.abi import BufferType, Status
+from labkit.proxywasm.enums import BufferType, Status
 from labkit.proxywasm.vm import Vm
 
 _LAST = BufferType.CALL_DATA

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labkit.proxywasm.abi import Status
-from labkit.proxywasm.callouts import GrpcRequest, grpc_cluster
+from labkit.proxywasm.callouts import grpc_cluster
 from labkit.proxywasm.contexts import PluginContext
+from labkit.proxywasm.enums import Status
+from labkit.proxywasm.handlers import GrpcRequest
 from labkit.proxywasm.headers import to_pairs
 from labkit.proxywasm.hostcalls.headers import read_pairs
 from labkit.proxywasm.messages import Headers

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labkit.proxywasm.abi import Status
 from labkit.proxywasm.contexts import PluginContext
+from labkit.proxywasm.enums import Status
 from labkit.proxywasm.vm import Vm
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.proxywasm.abi import Status
+from labkit.proxywasm.enums import Status
 from labkit.proxywasm.vm import Vm
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labkit.proxywasm import headers
-from labkit.proxywasm.abi import V0_1_0, MapType, Status
+from labkit.proxywasm.abi import V0_1_0
+from labkit.proxywasm.enums import MapType, Status
 from labkit.proxywasm.errors import PluginError
 from labkit.proxywasm.headers import HeaderMap, MalformedPairs, Pair
 from labkit.proxywasm.vm import Vm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.proxywasm.abi import MetricType, Status
+from labkit.proxywasm.enums import MetricType, Status
 from labkit.proxywasm.shared import Metric
 from labkit.proxywasm.vm import Vm
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labkit.proxywasm import properties
-from labkit.proxywasm.abi import Status
+from labkit.proxywasm.enums import Status
 from labkit.proxywasm.vm import Vm
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labkit.proxywasm import headers
-from labkit.proxywasm.abi import Status, StreamType
+from labkit.proxywasm.enums import Status, StreamType
 from labkit.proxywasm.hostcalls.headers import read_pairs
 from labkit.proxywasm.vm import Vm
 

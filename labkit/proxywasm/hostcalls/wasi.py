@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from labkit.proxywasm.abi import LogLevel
+from labkit.proxywasm.enums import LogLevel
 from labkit.proxywasm.memory import OutOfBounds
 from labkit.proxywasm.vm import Vm
 
