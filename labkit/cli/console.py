@@ -13,8 +13,15 @@ from rich.markup import escape
 
 from labkit.errors import LabkitError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    # In a file or a pipe nothing is gained by folding a table at 80 columns.
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=240)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def print_json(document: Any) -> None:

@@ -91,9 +91,9 @@ def apply(
     lab.require_up()
     plugins = []
     for path in filename:
-        applied = labs.apply_manifest(
-            lab, path, on_applied=lambda one: out.print(f"{one.kind.lower()}/{escape(one.name)} {one.outcome}")
-        )
+        applied = labs.apply_manifest(lab, path)
+        for one in applied:
+            out.print(escape(str(one)))
         plugins += [one for one in applied if one.kind == "WasmPlugin"]
     if not wait:
         return

@@ -6,7 +6,6 @@ Each function does one step and writes its event into the lab's journal once the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,13 @@ def compile_plugin(
         CompileError: The compiler refused it; `details` holds its own lines.
         ToolchainMissing: There is no Go.
     """
-    build = toolchains.build(source, output, on_progress=on_progress)
+
+    def compiling(line: str) -> None:
+        # Besides the packages it compiles, go build prints its errors; those come with the exception.
+        if on_progress and " " not in line:
+            on_progress(f"compiling {line}")
+
+    build = toolchains.build(source, output, on_progress=compiling)
     lab.journal.record(
         1,
         part="toolchain",
@@ -72,7 +77,8 @@ def build_image(lab: Lab, module: Path, *, docker_context: Path | None = None) -
         module=extracted.digest,
         layer=extracted.layer,
         diff_id=extracted.diff_id,
-        builder="docker" if docker_context else "daemonless",
+        config=image.config_descriptor.digest,
+        builder=image.builder,
     )
     return image
 
@@ -108,28 +114,10 @@ def pinned(manifest: Path, image: oci.Image) -> dict[str, Any]:
     return plugin
 
 
-def apply_manifest(
-    lab: Lab, manifest: kube.Manifest, *, on_applied: Callable[[kube.Applied], None] | None = None
-) -> list[kube.Applied]:
-    """Step 4: create or change what `manifest` says; a WasmPlugin is one event in the journal.
+def apply_manifest(lab: Lab, manifest: kube.Manifest) -> list[kube.Applied]:
+    """Step 4: create or change what `manifest` says. The API server notes each WasmPlugin in the journal.
 
     Raises:
         KubeError: The API server refused a document; earlier documents of the file stay applied.
     """
-    started = time.monotonic()
-    applied = lab.kube().apply(manifest)
-    for one in applied:
-        if one.kind == "WasmPlugin":
-            lab.journal.record(
-                4,
-                part="kube",
-                seconds=time.monotonic() - started,
-                plugin=f"{one.namespace}/{one.name}",
-                generation=one.object["metadata"]["generation"],
-                url=one.object["spec"].get("url"),
-                resource_version=one.object["metadata"]["resourceVersion"],
-                outcome=one.outcome,
-            )
-        if on_applied:
-            on_applied(one)
-    return applied
+    return lab.kube().apply(manifest)

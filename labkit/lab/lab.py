@@ -147,7 +147,7 @@ class Lab:
                     log = supervisor.log(part.name)
                     raise PartFailed(
                         f"{part.name} did not become healthy",
-                        hint=f"its log says why: {log}",
+                        hint="the end of its log says why; labkit doctor checks what the lab needs",
                         details=_tail(log, 15),
                     )
                 time.sleep(0.02)

@@ -48,6 +48,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
             python(
                 "labkit.kube.apiserver",
                 *("--port", str(ports.kube), "--data", str(layout.run / "kube"), "--kubeconfig", kubeconfig),
+                *("--journal", journal),
             ),
             lambda: layout.kubeconfig.exists() and _answers(f"http://{LOOPBACK}:{ports.kube}/readyz"),
         ),
