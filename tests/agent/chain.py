@@ -23,6 +23,8 @@ from labkit.events import Event, Journal
 from labkit.gateway import Admin, bootstrap, command
 from labkit.gateway.upstreams import serve
 
+from .registry import Registry
+
 PATIENCE = 30.0
 
 
@@ -67,6 +69,7 @@ class Chain:
         self.statuses: dict[str, dict[str, Any]] = {}
         self.status_writes = 0
         self.admin = Admin(f"127.0.0.1:{self.admin_port}")
+        self.registry = Registry()
         self._plugins: dict[str, dict[str, Any]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._loop = asyncio.new_event_loop()
@@ -98,10 +101,11 @@ class Chain:
     def stop_controller(self) -> None:
         self._run(self.control_plane.server.stop())
 
-    def start_agent(self, *more: str) -> None:
+    def start_agent(self) -> None:
         arguments = ["--port", str(self.agent_port), "--upstream", f"127.0.0.1:{self.controller_port}"]
         arguments += ["--cache", str(self.folder / "cache"), "--envoy-admin", f"127.0.0.1:{self.admin_port}"]
-        arguments += ["--journal", str(self.journal.path), *more]
+        arguments += ["--journal", str(self.journal.path)]
+        arguments += ["--mirror", f"registry.lab={self.registry.address}"]
         self._start("agent", [sys.executable, "-m", "labkit.agent", *arguments])
 
     def start_envoy(self) -> None:
@@ -191,6 +195,7 @@ class Chain:
         for process in self._processes.values():
             process.wait()
         self.admin.close()
+        self.registry.close()
         self._upstreams.cancel()
         with suppress(Exception):
             self.stop_controller()

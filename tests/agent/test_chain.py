@@ -216,3 +216,55 @@ def test_environment_of_the_agent_never_reaches_envoy(chain: Chain) -> None:
     dump = json.dumps(chain.admin.config_dump())
     assert "LABKIT_AGENT" not in dump
     assert '"MINE": "yes"' in dump
+
+
+def test_pull_in_progress_holds_up_nothing_else(chain: Chain) -> None:
+    """Neither another plugin's configuration, nor routes, nor endpoints; and a newer version overtakes it."""
+    url = f"file://{echo(chain.folder)}"
+    chain.condition(chain.apply(url=url, defaultConfig={"a": 1}))
+    chain.registry.put("slow:1", echo(chain.folder, "slow"))
+    chain.registry.open.clear()
+    chain.apply("slow", url="oci://registry.lab/slow:1", priority=10, failStrategy="FAIL_OPEN")
+    until("the pull has begun", lambda: chain.registry.requests)
+
+    assert chain.condition(chain.apply(url=url, defaultConfig={"a": 2}))["status"] == "True"
+    assert chain.get("/foo") == (200, 'one{"a":2}')
+    until("its stand-in lets the listener go on", lambda: "higress-system.slow" in chain.admin.extensions())
+    other = chain.apply("slow", url=url, priority=10)
+    assert chain.condition(other, "slow")["status"] == "True"
+    chain.registry.open.set()
+
+
+def test_image_is_pulled_from_the_mirror_of_its_registry(chain: Chain) -> None:
+    image = chain.registry.put("plugins/mock:1.0.0", echo(chain.folder))
+    assert chain.condition(chain.apply(url="registry.lab/plugins/mock:1.0.0"))["status"] == "True"
+    assert chain.steps(7)[-1].digest == image.digest
+    assert chain.steps(8)[-1].data["diff_id"] == image.layers[0].diff_id
+
+
+def test_tag_that_is_pushed_later_heals_the_plugin_by_itself(chain: Chain) -> None:
+    generation = chain.apply(url="registry.lab/plugins/mock:2")
+    assert chain.condition(generation)["reason"] == "PullFailed"
+    chain.registry.put("plugins/mock:2", echo(chain.folder))
+    until("it heals", lambda: chain.condition(generation)["status"] == "True")
+
+
+def test_variable_of_the_host_reaches_the_plugin_by_name_only(chain: Chain) -> None:
+    env = [{"name": "HOME", "valueFrom": "HOST"}]
+    chain.condition(chain.apply(url=f"file://{echo(chain.folder)}", vmConfig={"env": env}))
+    config = chain.admin.extensions()["higress-system.echo"].config["config"]
+    assert config["vm_config"]["environment_variables"] == {"host_env_keys": ["HOME"]}
+
+
+def test_version_refused_before_is_refused_again_by_a_restarted_agent(chain: Chain) -> None:
+    """Envoy acknowledges what it has seen last without looking, even when it refused it."""
+    url = f"file://{echo(chain.folder)}"
+    generation = chain.apply(url=url, defaultConfig={"x": 1})
+    assert chain.condition(generation)["reason"] == "Rejected"
+    for _ in range(2):
+        chain.kill("agent")
+        chain.start_agent()
+        refusals = len([event for event in chain.steps(10) if event.error])
+        until("it is tried again", lambda seen=refusals: len([e for e in chain.steps(10) if e.error]) > seen)
+    assert chain.condition(generation)["reason"] == "Rejected"
+    assert chain.get("/foo")[0] == 503
