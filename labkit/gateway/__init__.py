@@ -1,7 +1,7 @@
 """The gateway: Envoy from a wheel, its bootstrap, its admin interface, and the services behind it."""
 
 from labkit.gateway.admin import Admin, AdminUnavailable, ExtensionConfig
-from labkit.gateway.bootstrap import AGENT_CLUSTER, EnvoyMissing, bootstrap, command, envoy_path
+from labkit.gateway.envoy import AGENT_CLUSTER, EnvoyMissing, bootstrap, command, envoy_path
 
 __all__ = [
     "AGENT_CLUSTER",

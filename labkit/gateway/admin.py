@@ -65,7 +65,10 @@ class Admin:
         self._client.close()
 
     def is_ready(self) -> bool:
-        """Whether Envoy has its first configuration and serves; False too when it does not answer."""
+        """Whether Envoy has started; False too when it does not answer.
+
+        It starts without its agent, too, after a while: `listeners_active` says whether it was told where to listen.
+        """
         try:
             return self._client.get("/ready").status_code == httpx.codes.OK
         except httpx.HTTPError:

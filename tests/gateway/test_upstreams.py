@@ -61,7 +61,7 @@ def test_bodies_are_read_and_the_connection_kept(foo: httpx.Client) -> None:
 
     assert foo.post("/", content=b"abc").text == "foo: POST /\n3 bytes of body\n"
     assert foo.post("/", content=chunks()).text == "foo: POST /\n70010 bytes of body\n"
-    assert foo.head("/").headers["content-length"] == "11"
+    assert foo.head("/").headers["content-length"] == "12"
     assert foo.get("/").text == "foo: GET /\n"
 
 

@@ -39,6 +39,6 @@ def test_missing_wheel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> Path:
         raise ModuleNotFoundError
 
-    monkeypatch.setattr("labkit.gateway.bootstrap.files", missing)
+    monkeypatch.setattr("labkit.gateway.envoy.files", missing)
     with pytest.raises(EnvoyMissing, match="no Envoy for"):
         envoy_path()
