@@ -22,9 +22,11 @@ from labkit.errors import LabkitError
 from labkit.events import Journal
 from labkit.kube.apiserver._catalog import CRD_KEY, NAMESPACES, Catalog
 from labkit.kube.apiserver._http import Api
-from labkit.kube.apiserver._objects import PROTECTED_NAMESPACES, Objects, Write
+from labkit.kube.apiserver._kinds import finish
+from labkit.kube.apiserver._metadata import stamp_new
+from labkit.kube.apiserver._objects import PROTECTED_NAMESPACES
 from labkit.kube.apiserver._steps import recorder
-from labkit.kube.apiserver._store import Change, Store
+from labkit.kube.apiserver._store import Change, Object, Store
 
 _log = logging.getLogger(__name__)
 
@@ -128,13 +130,15 @@ def _listen(port: int) -> socket.socket:
 
 
 def _make_namespaces(store: Store, catalog: Catalog) -> None:
-    objects = Objects(store, catalog)
+    """Make the namespaces that are there from the start; without a schema, whose import would delay it."""
     resource = catalog.by_key(NAMESPACES)
     assert resource is not None
     for name in PROTECTED_NAMESPACES:
         if store.get(NAMESPACES, "", name) is None:
-            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            objects.create(resource, "", body, Write(manager="labkit-apiserver"))
+            body: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            stamp_new(body["metadata"], resource)
+            finish(NAMESPACES, body, None)
+            store.put(NAMESPACES, body)
 
 
 def _token(path: Path) -> str:
