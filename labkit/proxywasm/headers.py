@@ -72,8 +72,8 @@ _INLINE: Final = {
 
 
 def to_bytes(value: str | bytes) -> bytes:
-    """Text as UTF-8; bytes as they are."""
-    return value.encode() if isinstance(value, str) else value
+    """Text as UTF-8, with the bytes that were none before `Headers` made text of them; bytes as they are."""
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else value
 
 
 def to_pairs(headers: HeaderInput | None) -> list[Pair]:

@@ -112,3 +112,11 @@ def test_a_response_has_a_grpc_status_and_details_of_its_own(context: HttpContex
     assert lookup(context, b"response\0grpc_status") == (12).to_bytes(8, "little")
     assert lookup(context, b"response\0code_details") == b"via_upstream"
     assert lookup(context, b"route_name") is Status.NOT_FOUND
+
+
+def test_header_values_that_are_no_utf8_pass(caller: bytes) -> None:
+    plugin = Plugin.load(caller)
+    result = plugin.request(
+        headers=[(b"x-raw", b"\xe9\xff")], upstream=lambda request: Response(headers=request.headers)
+    )
+    assert result.headers["x-raw"].encode(errors="surrogateescape") == b"\xe9\xff"
