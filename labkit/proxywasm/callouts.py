@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from labkit.proxywasm import proto
 from labkit.proxywasm.enums import BufferType, MapType, Status
 from labkit.proxywasm.errors import HostCallFailed, PluginError, UnknownCluster
 from labkit.proxywasm.handlers import (
@@ -388,34 +389,6 @@ def _text_headers(text: str) -> tuple[tuple[str, str], ...]:
 
 def grpc_cluster(service: bytes) -> str | None:
     """The cluster's name in a serialized `envoy.config.core.v3.GrpcService`; None when it is none."""
-    target = _proto_field(service, 1)
-    name = _proto_field(target, 1) if target is not None else None
+    target = (proto.fields(service) or {}).get(1)
+    name = (proto.fields(target) or {}).get(1) if target is not None else None
     return name.decode(errors="replace") if name is not None else None
-
-
-def _proto_field(message: bytes, number: int) -> bytes | None:
-    """The first length-delimited field with this number, if the message consists of such fields only."""
-    position, found = 0, None
-    while position < len(message):
-        tag = message[position]
-        if tag & 7 != 2 or position + 1 >= len(message):
-            return None
-        size, position = _varint(message, position + 1)
-        if position + size > len(message):
-            return None
-        if tag >> 3 == number and found is None:
-            found = message[position : position + size]
-        position += size
-    return found
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while position < len(data) and shift < 35:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            break
-        shift += 7
-    return value, position

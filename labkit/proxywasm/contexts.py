@@ -91,12 +91,13 @@ class Context:
         """A buffer: `bytearray` when it can be changed; None when there is none of this kind now."""
         if kind == BufferType.CALL_DATA:
             return self.last_buffer
-        found = self._find_buffer(kind)
+        found = self.find_buffer(kind)
         if found is not None:
             self.last_buffer = found
         return found
 
-    def _find_buffer(self, kind: int) -> bytes | bytearray | None:
+    def find_buffer(self, kind: int) -> bytes | bytearray | None:
+        """A buffer, without remembering that it was looked at."""
         if kind == BufferType.VM_CONFIGURATION:
             return self.vm.vm_configuration
         root = self.root

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from labkit.proxywasm import foreign
 from labkit.proxywasm.clock import Clock, SystemClock
 from labkit.proxywasm.contexts import LogLine, PluginContext
 from labkit.proxywasm.enums import LogLevel, Status
@@ -66,7 +67,7 @@ class Host:
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.on_log = on_log
         self.fast = fast
-        self.foreign_functions: dict[str, ForeignFunction] = {}
+        self.foreign_functions: dict[str, ForeignFunction] = dict(foreign.FUNCTIONS)
         self.shared_data = SharedData()
         self.queues = SharedQueues()
         self.metrics = Metrics()

@@ -80,12 +80,13 @@ class HttpContext(Context):
         """The route has to be chosen anew."""
         self.stream.route_cleared = True
 
-    def _find_buffer(self, kind: int) -> bytes | bytearray | None:
+    def find_buffer(self, kind: int) -> bytes | bytearray | None:
+        """A buffer, without remembering that it was looked at."""
         if kind in (BufferType.HTTP_REQUEST_BODY, BufferType.HTTP_RESPONSE_BODY):
             # Envoy hands out an empty, unchangeable buffer when there is no body now.
             body = self.bodies[kind]
             return b"" if body is None else body
-        return super()._find_buffer(kind)
+        return super().find_buffer(kind)
 
     # -- what host functions do
 
@@ -206,7 +207,11 @@ class HttpFilter:
             if not context.broken() and result is not None and result <= DataStatus.STOP_NO_BUFFER:
                 status = DataStatus(result)
         self.buffering = status is DataStatus.STOP_AND_BUFFER
-        if status is DataStatus.CONTINUE:
+        if self.buffering:
+            # From here on the plugin sees, and changes, what is buffered.
+            direction.add_data(self.slot, data)
+            context.bodies[self.side] = direction.buffered
+        elif status is DataStatus.CONTINUE:
             context.bodies[self.side] = None
         return status
 

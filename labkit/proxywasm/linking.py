@@ -64,7 +64,8 @@ def _entry(vm: Vm, function: abi.Function, handler: Handler) -> Callable[[Words]
 
     def enter(words: Words) -> int:
         try:
-            args: list[int] = words[0:end:4]
+            # ctypes takes an empty slice with a step for one element.
+            args: list[int] = words[0:end:4] if end else []
             for index in wide:
                 args[index] |= words[4 * index + 1] << 32
             if vm.observer is None:

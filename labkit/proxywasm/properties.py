@@ -115,6 +115,11 @@ def lookup(context: Context, path: bytes) -> bytes | Status:
     return encode(value)
 
 
+def is_attribute(path: bytes) -> bool:
+    """Whether the host has an answer of its own for paths that begin like this one."""
+    return path.partition(b"\0")[0].decode(errors="replace") in _ROOTS
+
+
 def _given(properties: Mapping[str, PropertyValue], path: str) -> PropertyValue | None:
     """What the caller set for this path, or below it as a mapping."""
     if path in properties:

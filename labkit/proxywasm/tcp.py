@@ -37,11 +37,12 @@ class TcpContext(Context):
         """Facts about the connection."""
         return self.connection.info
 
-    def _find_buffer(self, kind: int) -> bytes | bytearray | None:
+    def find_buffer(self, kind: int) -> bytes | bytearray | None:
+        """A buffer, without remembering that it was looked at."""
         if kind in (BufferType.NETWORK_DOWNSTREAM_DATA, BufferType.NETWORK_UPSTREAM_DATA):
             data = self.data[kind - BufferType.NETWORK_DOWNSTREAM_DATA]
             return b"" if data is None else data
-        return super()._find_buffer(kind)
+        return super().find_buffer(kind)
 
     def continue_stream(self, kind: StreamType) -> Status:
         """Let what the client sent go on; the other direction cannot be continued."""

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from labkit.proxywasm import FakeClock, Host, LogLevel
+
+from .probe import Probe
+
+
+@pytest.fixture(params=["reference", "fast"])
+def host(request: pytest.FixtureRequest) -> Host:
+    """A host with a clock of its own, once with every call in Python and once with hot ones inside Wasm."""
+    return Host(clock=FakeClock(), log_level=LogLevel.TRACE, seed=1, fast=request.param == "fast")
+
+
+@pytest.fixture
+def probe(host: Host) -> Probe:
+    return Probe(host=host)
