@@ -158,8 +158,10 @@ class Delivery:
                     self._step(error.step, resource, error=said, version=resource.version, url=resource.url)
                 serving = await self._recover(slot, resource)
                 again = _may_heal(resource, error)
-                retry = "; it is tried again by itself" if again else ""
-                self._settle(slot, resource, f"{error.reason}: {error}; {serving}{retry}")
+                more = "; it is tried again by itself" if again else ""
+                if isinstance(error, EnvoyRefused):
+                    more = "; the gateway's log has the plugin's own words (labkit logs gateway)"
+                self._settle(slot, resource, f"{error.reason}: {error}; {serving}{more}")
                 if not again:
                     return
                 await asyncio.sleep(pause)

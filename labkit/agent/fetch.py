@@ -92,8 +92,10 @@ class Sources:
 
     def _download(self, url: str) -> bytes:
         content = bytearray()
+        # A proxy that the user has for the world outside must not stand between this machine and itself.
+        outside = urlsplit(url).hostname not in ("127.0.0.1", "::1", "localhost")
         try:
-            with httpx.stream("GET", url, timeout=self._timeout, follow_redirects=True) as answer:
+            with httpx.stream("GET", url, timeout=self._timeout, follow_redirects=True, trust_env=outside) as answer:
                 answer.raise_for_status()
                 for chunk in answer.iter_bytes():
                     content += chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
@@ -43,7 +43,7 @@ class PluginResource:
     url: str
     sha256: str
     pull_policy: str
-    pull_secret: str
+    pull_secret: str = field(repr=False)
     fail_open: bool
     config: AnyMessage
 

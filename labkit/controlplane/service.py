@@ -81,6 +81,8 @@ class ControlPlane:
             generation = int(metadata.get("generation") or 0)
             if self._may_settle_soon(uid, generation, conditions[0]):
                 continue
+            if self._written.get(uid) == resource.get("status"):
+                self._written.pop(uid, None)  # the watch has caught up: the object itself says what it has
             current = self._written.get(uid) or resource.get("status")
             status = status_of(current, generation, conditions, now)
             if status is not None:

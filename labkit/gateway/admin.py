@@ -78,7 +78,10 @@ class Admin:
         """The entries of `/config_dump`, all or of one resource such as `ecds_filters`."""
         # Without include_eds Envoy leaves endpoints out.
         query = {"resource": resource} if resource else {"include_eds": ""}
-        configs: list[dict[str, Any]] = self._get("/config_dump", query).json().get("configs", [])
+        answer = self._get("/config_dump", query, missing_ok=True)
+        if answer.status_code == httpx.codes.NOT_FOUND:  # how Envoy says that it has none of that resource
+            return []
+        configs: list[dict[str, Any]] = answer.json().get("configs", [])
         return configs
 
     def extensions(self) -> dict[str, ExtensionConfig]:
@@ -123,15 +126,18 @@ class Admin:
         for logger, level in levels.items():
             self._post(f"/logging?{logger}={level}")
 
-    def _get(self, path: str, query: Mapping[str, str]) -> httpx.Response:
-        return self._answer(self._client.build_request("GET", path, params=query))
+    def _get(self, path: str, query: Mapping[str, str], *, missing_ok: bool = False) -> httpx.Response:
+        return self._answer(self._client.build_request("GET", path, params=query), missing_ok=missing_ok)
 
     def _post(self, path: str) -> httpx.Response:
         return self._answer(self._client.build_request("POST", path))
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _answer(self, request: httpx.Request, *, missing_ok: bool = False) -> httpx.Response:
         try:
-            return self._client.send(request).raise_for_status()
+            answer = self._client.send(request)
+            if missing_ok and answer.status_code == httpx.codes.NOT_FOUND:
+                return answer
+            return answer.raise_for_status()
         except httpx.HTTPError as error:
             raise AdminUnavailable(
                 f"Envoy's admin interface at {self._address} does not answer {request.url.path}: {error}",

@@ -75,3 +75,28 @@ def does_not_start(folder: Path) -> Path:
 def traps_on_request(folder: Path) -> Path:
     """A module that starts well and traps on each request."""
     return echo(folder, "traps", on_request=_TRAP)
+
+
+def tells_property(folder: Path, name: str) -> Path:
+    """A module that answers every request with a property, `nothing` when there is none."""
+    source = f"""
+(module
+  (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 16) "{name}")
+  (data (i32.const 128) "nothing")
+  (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (if (call $get (i32.const 16) (i32.const {len(name)}) (i32.const 0) (i32.const 4))
+      (then (i32.store (i32.const 0) (i32.const 128)) (i32.store (i32.const 4) (i32.const 7))))
+    (drop (call $reply (i32.const 200) (i32.const 0) (i32.const 0)
+      (i32.load (i32.const 0)) (i32.load (i32.const 4)) (i32.const 0) (i32.const 0) (i32.const -1)))
+    (i32.const 1)))
+"""
+    path = folder / f"{name}.wasm"
+    path.write_bytes(bytes(wat2wasm(source)))
+    return path

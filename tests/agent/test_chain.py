@@ -8,7 +8,7 @@ import re
 import pytest
 
 from .chain import Chain, until
-from .modules import does_not_start, echo, traps_on_request
+from .modules import does_not_start, echo, tells_property, traps_on_request
 
 
 def test_plugin_is_loaded_by_envoy_and_the_digests_form_a_chain(chain: Chain) -> None:
@@ -268,3 +268,23 @@ def test_version_refused_before_is_refused_again_by_a_restarted_agent(chain: Cha
         until("it is tried again", lambda seen=refusals: len([e for e in chain.steps(10) if e.error]) > seen)
     assert chain.condition(generation)["reason"] == "Rejected"
     assert chain.get("/foo")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("route_name", "default/foo"), ("cluster_name", "outbound|80||foo.default.svc.cluster.local")],
+)
+def test_plugins_are_told_the_route_and_the_cluster_as_on_higress(chain: Chain, name: str, told: str) -> None:
+    chain.condition(chain.apply(url=f"file://{tells_property(chain.folder, name)}"))
+    assert chain.get("/foo/x") == (200, told)
+    assert chain.get("/nowhere") == (200, "nothing")
+
+
+def test_very_long_route_names_reach_plugins_whole(chain: Chain) -> None:
+    name = "x" * 253
+    backend = {"service": {"name": "foo", "port": {"number": 80}}}
+    paths = [{"path": "/long", "pathType": "Exact", "backend": backend}]
+    metadata = {"namespace": "default", "name": name}
+    chain.change("Ingress", "ADDED", {"metadata": metadata, "spec": {"rules": [{"http": {"paths": paths}}]}})
+    chain.condition(chain.apply(url=f"file://{tells_property(chain.folder, 'route_name')}"))
+    assert chain.get("/long") == (200, f"default/{name}")
