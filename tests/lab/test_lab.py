@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -117,7 +118,9 @@ def test_everything_listens_on_loopback_only(lab):
     for process in processes_of(lab):
         for connection in process.net_connections("inet"):
             if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip == "127.0.0.1"
+                # gRPC listens on ::ffff:127.0.0.1, which is the same address written for a dual-stack socket.
+                address = ip_address(connection.laddr.ip)
+                assert (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def test_a_taken_port_is_named_with_what_to_do_and_nothing_is_left(tmp_path):
