@@ -21,7 +21,7 @@ from .plugins import PLUGINS, CompilerMissing, build
 
 @dataclass(frozen=True)
 class Modules:
-    """Compiled plugins, and why some are missing."""
+    """Compiled plugins, fitted to upstream Envoy, and why some are missing."""
 
     paths: dict[str, Path]
     missing: dict[str, str]
@@ -35,7 +35,9 @@ def modules(request: pytest.FixtureRequest) -> Modules:
     missing: dict[str, str] = {}
     for plugin in PLUGINS.values():
         try:
-            paths[plugin.name] = build(plugin.source, cache)
+            module = build(plugin.source, cache)
+            paths[plugin.name] = module.with_suffix(".fitted.wasm")
+            paths[plugin.name].write_bytes(fit(module.read_bytes()).content)
         except CompilerMissing as reason:
             missing[plugin.name] = str(reason)
     return Modules(paths, missing)
@@ -50,9 +52,7 @@ def envoy(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     directory = tmp_path_factory.mktemp("envoy")
     filters = []
     for name, path in modules.paths.items():
-        fitted = directory / f"{name}.wasm"
-        fitted.write_bytes(fit(path.read_bytes()).content)
-        filters.append(Filter(name, fitted, PLUGINS[name].configuration, PLUGINS[name].policy))
+        filters.append(Filter(name, path, PLUGINS[name].configuration, PLUGINS[name].policy))
     with Envoy(binary, filters, directory) as running:
         yield running
 

@@ -65,6 +65,7 @@ class Embedded:
         """Send one case through the embedded host; `number` is like no other case's."""
         request = tag(case.request, number)
         self._case = case
+        self._callouts.clear()
         stream = self.plugins[case.plugin].stream(StreamInfo(route="lab-route", cluster="upstream", protocol="HTTP/2"))
         _send_request(stream, request)
         self._settle(stream)
@@ -73,13 +74,12 @@ class Embedded:
             _send_response(stream, case.upstream)
             self._settle(stream)
         stream.close()
-        callouts, self._callouts = self._callouts, []
         lost = stream.downstream.lost is not None
         return Outcome(
             reply=None if lost else _message(stream.downstream),
             complete=stream.downstream.complete and not lost,
             forwarded=forwarded,
-            callouts=tuple(callouts),
+            callouts=tuple(self._callouts),
             log=tuple(self._lines.pop(number, ())),
         )
 

@@ -46,6 +46,10 @@ CASES: dict[str, tuple[int, st.SearchStrategy[Case]]] = {
         ),
     ),
     "wrapped": (40, strategies.cases("wrapped")),
+    "wrapped, with a call-out": (
+        20,
+        strategies.cases("wrapped", extra=strategies.header("x-call", "/call"), largest=SMALL),
+    ),
     "deferred": (
         20,
         strategies.cases(
