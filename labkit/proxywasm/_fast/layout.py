@@ -33,6 +33,8 @@ CONTROL_WORDS: Final = (
     "REPLIED",
     "LOG_NEXT",
     "PROPERTY_CHANGED",
+    "MAPS_CHANGED",
+    "LAST_BUFFER",
     "REPLY_STATUS",
     "REPLY_GRPC",
     "REPLY_DETAILS",
@@ -71,7 +73,7 @@ STEP_WORDS: Final = (
     "STEP_THIRD",
     "STEP_EXPECTED",
     "STEP_ACCESS",
-    "STEP_WATCHES_REPLY",
+    "STEP_WATCHES",
     "STEP_RESULT",
     "_",
 )
@@ -88,6 +90,9 @@ PROPERTY_SET: Final = 7
 
 ANY: Final = 0xFFFFFFFF
 """The expected answer of a step whose answer does not matter."""
+
+WATCH_REPLY: Final = 1
+WATCH_CHANGES: Final = 2
 
 STREAM_MAPS: Final = 4
 STREAM_BUFFERS: Final = 2
@@ -124,6 +129,8 @@ def _places() -> dict[str, int]:
         "PROPERTY_SETTABLE": PROPERTY_SETTABLE,
         "PROPERTY_SET": PROPERTY_SET,
         "ANY": ANY,
+        "WATCH_REPLY": WATCH_REPLY,
+        "WATCH_CHANGES": WATCH_CHANGES,
         "STREAM_MAPS": STREAM_MAPS,
         "STREAM_BUFFERS": STREAM_BUFFERS,
         "ACCESS_BUFFERS": ACCESS_BUFFERS,

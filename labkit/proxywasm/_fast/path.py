@@ -31,16 +31,18 @@ from labkit.proxywasm.http import HttpContext
 if TYPE_CHECKING:
     import wasmtime
 
+    from labkit.proxywasm._fast.prepared import PreparedRequest
+    from labkit.proxywasm._fast.walk import Replay, Walk
     from labkit.proxywasm.contexts import Context
     from labkit.proxywasm.vm import Vm
 
 Handler = Callable[..., int]
 
-RESULTS: Final = struct.Struct("<13I")
-"""STEPS_DONE, CHANGED, REPLIED, LOG_NEXT, PROPERTY_CHANGED and what describes the local reply."""
+RESULTS: Final = struct.Struct("<15I")
+"""STEPS_DONE, CHANGED, REPLIED, LOG_NEXT, PROPERTY_CHANGED, MAPS_CHANGED, LAST_BUFFER, and the local reply."""
 
 WORD: Final = struct.Struct("<I")
-HEAD: Final = struct.Struct("<13I")
+HEAD: Final = struct.Struct("<12I")
 MAP: Final = struct.Struct("<7I")
 BUFFER: Final = struct.Struct("<4I")
 TWO_WORDS: Final = struct.Struct("<2I")
@@ -66,13 +68,21 @@ class FastPath:
     """The responder of one VM.
 
     Attributes:
-        context: The stream whose state is resident; None while nothing is.
+        context: The stream whose state is resident; None while nothing is, or a walk goes on without Python.
+        walking: The walk under way.
+        prepared: Requests that were sent before, ready to be sent again.
+        handed_over: How many walks in a row did not suffice.
+        replays: Answers for callbacks that were walked before they were called, by context.
         wanted: What the plugin was seen asking for: only that is made resident.
     """
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.context: HttpContext | None = None
+        self.walking: Walk | None = None
+        self.replays: dict[int, Replay] = {}
+        self.prepared: dict[object, PreparedRequest] = {}
+        self.handed_over = 0
         self.wanted = Wanted()
         self._attached = False
         self._callback = ""
@@ -118,6 +128,8 @@ class FastPath:
         def guarded(vm: Vm, *args: int) -> int:
             if self._attached and self.view[PLACES["BUSY"]]:
                 return self._for_allocator(handler, args)
+            if self.walking is not None and self.context is None:
+                self.walking.materialize()
             self.leave()
             if note is not None and self._attached:
                 note(vm, self._callback, args)
@@ -152,7 +164,7 @@ class FastPath:
         if wanted.buffers:
             place = self._push_buffers(context, wanted.buffers, place)
         pairs = 0
-        if wanted.paths and (known := self._properties(context)):
+        if wanted.paths and (known := self.known_properties(context)):
             data = serialize(known)
             if place + len(data) <= LOG:
                 self.view[place : place + len(data)] = data
@@ -178,7 +190,7 @@ class FastPath:
 
     def _push_buffers(self, context: Context, kinds: set[int], place: int) -> int:
         for kind in kinds:
-            buffer = context.buffer(kind)
+            buffer = context.find_buffer(kind)
             if not buffer or place + len(buffer) > LOG:
                 continue
             self.view[place : place + len(buffer)] = buffer
@@ -187,7 +199,7 @@ class FastPath:
             place = place + len(buffer) + 7 & ~7
         return place
 
-    def _properties(self, context: HttpContext) -> list[Pair]:
+    def known_properties(self, context: HttpContext) -> list[Pair]:
         """What is known of the wanted paths; a path that is left out is looked up by Python."""
         known = []
         info = context.info
@@ -195,9 +207,9 @@ class FastPath:
             value = properties.lookup(context, path)
             if isinstance(value, Status) and value is not Status.NOT_FOUND:
                 continue
-            # What a plugin set, or may set and read back, unless the caller fixed it.
-            own = path in info.filter_state or isinstance(value, Status)
-            flags = PROPERTY_SETTABLE if own and path.decode(errors="replace") not in info.properties else 0
+            # What a plugin sets it can read back, unless the host or the caller has an answer of their own.
+            own = not info.properties and not properties.is_attribute(path)
+            flags = PROPERTY_SETTABLE if own else 0
             if isinstance(value, Status):
                 known.append((path, bytes((flags,))))
             else:
@@ -205,29 +217,28 @@ class FastPath:
         return known
 
     def _push_head(self, context: HttpContext, place: int, pairs: int) -> None:
-        vm, view = self.vm, self.view
-        clock = vm.host.clock
-        still = isinstance(clock, FakeClock)
-        if still:
-            TWO_LONGS.pack_into(view, PLACES["CLOCK_REALTIME"], clock.time_ns(), clock.monotonic_ns())
+        view = self.view
         WORD.pack_into(view, PLACES["LOG_NEXT"], LOG)
-        HEAD.pack_into(
-            view,
-            _HEAD_AT,
-            context.id,
-            place,
-            LOG,
-            1,
-            vm.host.log_level,
-            vm.limits.log_line_bytes,
-            self._answers_not_found,
-            1,
-            int(pairs != 0),
-            pairs,
-            0,
-            0,
-            int(still),
-        )
+        HEAD.pack_into(view, _HEAD_AT, context.id, place, *self._settings, 1, int(pairs != 0), pairs, 0, 0)
+        self.load_clock()
+
+    def load_clock(self) -> None:
+        """A clock that stands still can be read inside."""
+        clock = self.vm.host.clock
+        if isinstance(clock, FakeClock):
+            TWO_LONGS.pack_into(self.view, PLACES["CLOCK_REALTIME"], clock.time_ns(), clock.monotonic_ns())
+            WORD.pack_into(self.view, PLACES["CLOCK_ACCESS"], 1)
+
+    @property
+    def _settings(self) -> tuple[int, ...]:
+        """ARENA_END, LOG_ACCESS, LOG_LEVEL, LOG_LINE_BYTES and ANSWERS_NOT_FOUND."""
+        vm = self.vm
+        return LOG, 1, vm.host.log_level, vm.limits.log_line_bytes, self._answers_not_found
+
+    def put_settings(self, put: Callable[..., None]) -> None:
+        """Write what does not depend on the stream into the image of a walk."""
+        put(PLACES["LOG_NEXT"], LOG)
+        put(PLACES["ARENA_END"], *self._settings)
 
     # -- responder → Python
 
@@ -242,18 +253,37 @@ class FastPath:
         context = self.context
         if not results[1] or context is None:
             return
+        if results[5]:
+            for kind in range(STREAM_MAPS):
+                if self.map_changed(kind):
+                    self._pull_map(context, kind)
+        for kind in range(STREAM_BUFFERS):
+            if self.body_changed(kind):
+                self._pull_body(context, kind)
+        self._pull_rest(context, results)
+
+    def _pull_rest(self, context: HttpContext, results: tuple[int, ...]) -> None:
         if results[3] != LOG:
             self._pull_logs(context, results[3])
-        for kind in range(STREAM_MAPS):
-            if self.view[_MAPS_AT + _MAP_SIZE * kind + PLACES["MAP_CHANGED"]]:
-                self._pull_map(context, kind)
-        for kind in range(STREAM_BUFFERS):
-            if self.view[_BUFFERS_AT + _BUFFER_SIZE * kind + PLACES["BUFFER_CHANGED"]]:
-                self._pull_buffer(context, kind)
+        if results[6]:
+            context.buffer(results[6] - 1)
         if results[4]:
             self._pull_properties(context)
         if results[2]:
             self._pull_reply(context, results)
+
+    def map_changed(self, kind: int) -> bool:
+        """Whether the plugin changed this header map."""
+        return bool(self.view[_MAPS_AT + _MAP_SIZE * kind + PLACES["MAP_CHANGED"]])
+
+    def body_changed(self, side: int) -> bool:
+        """Whether the plugin changed this direction's body."""
+        return bool(self.view[_BUFFERS_AT + _BUFFER_SIZE * side + PLACES["BUFFER_CHANGED"]])
+
+    def pull_reply(self, context: HttpContext) -> None:
+        """Take over the local reply alone."""
+        self._pull_reply(context, RESULTS.unpack_from(self.view, _RESULTS_AT))
+        WORD.pack_into(self.view, PLACES["REPLIED"], 0)
 
     def _pull_logs(self, context: Context, end: int) -> None:
         at = LOG
@@ -265,7 +295,9 @@ class FastPath:
 
     def _pull_map(self, context: HttpContext, kind: int) -> None:
         header_map = context.maps[kind]
-        assert header_map is not None
+        # A walk that went past the phase keeps the change until the stream gets there.
+        if header_map is None:
+            return
         header_map.pairs = self.changed_pairs(kind)
         if kind == MapType.REQUEST_HEADERS:
             context.request_headers_changed()
@@ -280,10 +312,10 @@ class FastPath:
         for name, name_size, value, size in struct.iter_unpack("<4I", view[table : table + 16 * count]):
             yield view[name : name + name_size].tobytes(), view[value : value + size].tobytes()
 
-    def _pull_buffer(self, context: HttpContext, kind: int) -> None:
-        body = context.bodies[kind]
-        assert body is not None
-        body[:] = self.changed_body(kind)
+    def _pull_body(self, context: HttpContext, side: int) -> None:
+        body = context.bodies[side]
+        if body is not None:
+            body[:] = self.changed_body(side)
 
     def changed_body(self, kind: int) -> memoryview:
         """A body as the plugin left it."""
@@ -298,7 +330,7 @@ class FastPath:
 
     def _pull_reply(self, context: Context, results: tuple[int, ...]) -> None:
         view = self.view
-        status, grpc_status, details, details_size, body, body_size, pairs, pairs_size = results[5:13]
+        status, grpc_status, details, details_size, body, body_size, pairs, pairs_size = results[7:15]
         context.send_local_response(
             status,
             view[details : details + details_size].tobytes().decode(errors="replace"),

@@ -79,6 +79,7 @@
 
   (func $mark_changed (param $record i32)
     (i32.store $host offset=%MAP_CHANGED% (local.get $record) (i32.const 1))
+    (i32.store $host (i32.const %MAPS_CHANGED%) (i32.const 1))
     (i32.store $host (i32.const %CHANGED%) (i32.const 1)))
 
   (func $proxy_get_header_map_value

@@ -1,7 +1,8 @@
   ;; Everything but header maps: buffers, properties, the local reply, logging, time and the foreign function that
   ;; SDKs ask for their log level.
 
-  ;; The record of a buffer that may be used so; 0 otherwise.
+  ;; The record of a buffer that may be used so; 0 otherwise. Which buffer was looked at last is remembered, since
+  ;; plugins may ask for that one by the name of "call data".
   (func $open_buffer (param $buffer i32) (param $access i32) (result i32)
     (local $record i32)
     (if (i32.load $host (i32.const %BUSY%)) (then (return (i32.const 0))))
@@ -10,6 +11,8 @@
     (if (i32.eqz (i32.and (i32.load $host offset=%BUFFER_ACCESS% (local.get $record)) (local.get $access)))
       (then (return (i32.const 0))))
     (if (i32.eqz (i32.load $host offset=%BUFFER_DATA% (local.get $record))) (then (return (i32.const 0))))
+    (i32.store $host (i32.const %LAST_BUFFER%) (i32.add (local.get $buffer) (i32.const 1)))
+    (i32.store $host (i32.const %CHANGED%) (i32.const 1))
     (local.get $record))
 
   (func $proxy_get_buffer_bytes

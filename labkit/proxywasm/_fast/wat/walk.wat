@@ -73,8 +73,10 @@
         (then (return)))
       (if (i32.load $host (i32.const %STOP%)) (then (return)))
       (if (i32.and
-            (i32.load $host offset=%STEP_WATCHES_REPLY% (local.get $step))
-            (i32.load $host (i32.const %REPLIED%)))
+            (i32.load $host offset=%STEP_WATCHES% (local.get $step))
+            (i32.or
+              (i32.mul (i32.load $host (i32.const %REPLIED%)) (i32.const %WATCH_REPLY%))
+              (i32.mul (i32.load $host (i32.const %MAPS_CHANGED%)) (i32.const %WATCH_CHANGES%))))
         (then (return)))
       (br_if $next
         (i32.lt_u (i32.load $host (i32.const %STEPS_DONE%)) (i32.load $host (i32.const %STEPS_PLANNED%))))))
