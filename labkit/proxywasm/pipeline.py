@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from labkit.proxywasm.headers import HeaderInput
+from labkit.proxywasm._fast.prepared import send_ahead
+from labkit.proxywasm.headers import HeaderInput, to_bytes
 from labkit.proxywasm.properties import PropertyValue, StreamInfo
 from labkit.proxywasm.request import Upstream, run_request
 from labkit.proxywasm.result import Result
@@ -62,7 +63,13 @@ class Chain:
             chunk_size: Bytes of the chunks in which bodies pass; in one chunk by default.
             timeout: Seconds of the host's clock to wait for call-outs and timers while a plugin pauses.
         """
-        info = StreamInfo(properties=dict(properties or {}), route=route, cluster=cluster)
+        begun = None
+        if len(self.plugins) == 1 and not (trailers or properties or chunk_size):
+            outcome = send_ahead(self.plugins[0], method, url, headers, to_bytes(body), route, cluster)
+            if isinstance(outcome, Result):
+                return outcome
+            begun = outcome
+        info = begun.info if begun else StreamInfo(properties=dict(properties or {}), route=route, cluster=cluster)
         return run_request(
             self.plugins,
             info,
@@ -74,6 +81,7 @@ class Chain:
             upstream=upstream,
             chunk_size=chunk_size,
             timeout=timeout,
+            begun=begun,
         )
 
     def stream(self, info: StreamInfo | None = None) -> HttpStream:

@@ -36,12 +36,17 @@ def run_request(
     upstream: Upstream | None = None,
     chunk_size: int | None = None,
     timeout: float = 15.0,
+    begun: HttpStream | None = None,
 ) -> Result:
-    """Send the request, let the upstream answer what came through, return what the client gets."""
+    """Send the request, let the upstream answer what came through, return what the client gets.
+
+    Args:
+        begun: A stream on which the plugin was called ahead for this very request (`labkit.proxywasm._fast`).
+    """
     with contextlib.ExitStack() as locks:
         for plugin in plugins:
             locks.enter_context(plugin.host.lock)
-        stream = HttpStream(plugins, info)
+        stream = begun or HttpStream(plugins, info)
         _send(stream, request_pairs(method, url, headers), split(to_bytes(body), chunk_size), trailers)
         settle(stream, lambda: stream.upstream.complete or stream.answered, timeout)
     forwarded = None

@@ -55,6 +55,7 @@ class Vm:
         failure: Why the VM is unusable; None while it works.
         stop_iteration: Set by a local response: the phase under way will not continue, whatever it returns.
         observer: Watches every call, when set.
+        next_context_id: The id that the next context gets, unless a live one has it.
         fast: Answers hot host calls inside Wasm while nobody watches; None when the host wants every call in Python.
     """
 
@@ -87,7 +88,7 @@ class Vm:
         self.contexts: dict[int, Context] = {}
         self.plugins: dict[str, PluginContext] = {}
         self.actions: deque[Callable[[], None]] = deque()
-        self._next_context = 1
+        self.next_context_id = 1
         self._next_calls = {"http": 0, "grpc": 1, "grpc_stream": 2, "redis": 3}
         self._depth = 0
         self._epoch_uses = -1
@@ -161,10 +162,10 @@ class Vm:
 
     def allocate_context_id(self) -> int:
         """An id that no live context has."""
-        while self._next_context in self.contexts:
-            self._next_context = self._next_context + 1 & 0xFFFFFFFF or 1
-        context_id = self._next_context
-        self._next_context = context_id + 1 & 0xFFFFFFFF or 1
+        while self.next_context_id in self.contexts:
+            self.next_context_id = self.next_context_id + 1 & 0xFFFFFFFF or 1
+        context_id = self.next_context_id
+        self.next_context_id = context_id + 1 & 0xFFFFFFFF or 1
         return context_id
 
     def next_call_id(self, kind: str) -> int:
@@ -191,6 +192,8 @@ class Vm:
         """Enter Wasm through an export; nothing is deferred or observed."""
         export = self.exports[name]
         with self.lock:
+            if self.fast is not None and (replay := self.fast.replays.get(context.id)) is not None:
+                return replay.answer(name, context)
             if self._depth >= self.limits.depth:
                 raise StackExhausted(
                     f"calls between host and plugin nested deeper than {self.limits.depth}",
@@ -206,22 +209,41 @@ class Vm:
             if not self._depth:
                 self._arm()
                 fast = self.fast
-            self._depth += 1
-            self._ticker.armed += 1
             try:
                 if fast is not None:
                     fast.enter(name)
-                error = call_unchecked(self._context_address, export.address, export.slots, export.count, export.trap)
+                error = self._enter(export)
             finally:
                 if fast is not None:
                     fast.leave()
-                self._ticker.armed -= 1
-                self._depth -= 1
                 self.current, self.context = saved
             trap = export.take_trap()
             if error or trap is not None or self.pending is not None:
-                self._fail(name, trap, take_error(error) if error else None)
+                self.fail_call(name, trap, take_error(error) if error else None)
             return int(words[0])
+
+    def walk(self, export: Export) -> tuple[wasmtime.Trap | None, wasmtime.WasmtimeError | None]:
+        """Enter Wasm for several callbacks in one turn (`labkit.proxywasm._fast.walk`)."""
+        saved = self.current, self.context
+        self._arm()
+        try:
+            error = self._enter(export)
+        finally:
+            self.current, self.context = saved
+        return export.take_trap(), take_error(error) if error else None
+
+    def _enter(self, export: Export) -> int | None:
+        """Enter Wasm; the address of the engine's error, if there is one. A trap is left with the export."""
+        self._depth += 1
+        self._ticker.armed += 1
+        try:
+            error: int | None = call_unchecked(
+                self._context_address, export.address, export.slots, export.count, export.trap
+            )
+            return error
+        finally:
+            self._ticker.armed -= 1
+            self._depth -= 1
 
     def _arm(self) -> None:
         if self.limits.fuel is not None:
@@ -236,7 +258,8 @@ class Vm:
         """Begin the deadline anew, after a debugger kept the plugin standing."""
         set_epoch_deadline(self._context_address, self._ticks)
 
-    def _fail(self, name: str, trap: wasmtime.Trap | None, error: wasmtime.WasmtimeError | None) -> None:
+    def fail_call(self, name: str, trap: wasmtime.Trap | None, error: wasmtime.WasmtimeError | None) -> None:
+        """A call failed: make the VM unusable and raise what it failed with."""
         pending, self.pending = self.pending, None
         if pending is not None and not isinstance(pending, Trap):
             # A Python callable of the host failed, or a strict host refused a call. The stack in the plugin is gone,
