@@ -134,11 +134,6 @@ def _given(properties: Mapping[str, PropertyValue], path: str) -> PropertyValue 
     return None
 
 
-def is_attribute(path: bytes) -> bool:
-    """Whether the host answers for this path itself, whatever plugins set."""
-    return path.partition(b"\0")[0].decode(errors="replace") in _ROOTS
-
-
 def store(context: Context, path: bytes, value: bytes) -> Status:
     """Set a property of the stream."""
     info = context.info

@@ -193,7 +193,7 @@ class Vm:
         export = self.exports[name]
         with self.lock:
             if self.fast is not None and (replay := self.fast.replays.get(context.id)) is not None:
-                return replay.answer(name, context)
+                return replay.answer(name)
             if self._depth >= self.limits.depth:
                 raise StackExhausted(
                     f"calls between host and plugin nested deeper than {self.limits.depth}",
