@@ -285,6 +285,7 @@ class Replay:
     def __init__(self, walk: Walk, results: list[int], context: HttpContext) -> None:
         self.walk = walk
         self.results = results
+        self.context = context
         self.index = 0
         vm = walk.fast.vm
         last = walk.steps[len(results) - 1]
@@ -304,9 +305,9 @@ class Replay:
             direction.last_chunk = False
             direction.trailers = None
 
-    def answer(self, name: str, context: HttpContext) -> int:
+    def answer(self, name: str) -> int:
         """What the callback answered when it was walked."""
-        walk, vm = self.walk, self.walk.fast.vm
+        walk, vm, context = self.walk, self.walk.fast.vm, self.context
         step, result = walk.steps[self.index], self.results[self.index]
         assert name == f"proxy_{step.name}", f"walked {step.name}, driven {name}"
         for kind, _ in step.maps:
@@ -319,13 +320,13 @@ class Replay:
             vm.stop_iteration = True
         self.index += 1
         if self.index == len(self.results):
-            self._finish(step, context)
+            self._finish(step)
             if walk.broken:
                 vm.fail_call(name, walk.trap, walk.error)
         return result
 
-    def _finish(self, step: Step, context: HttpContext) -> None:
-        fast = self.walk.fast
+    def _finish(self, step: Step) -> None:
+        fast, context = self.walk.fast, self.context
         del fast.replays[context.id]
         for side, trailers in enumerate(self._trailers):
             if trailers is not None:
