@@ -7,6 +7,7 @@ part of it (stack, and whether fuel is counted), so there is one engine for each
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,8 @@ from labkit.proxywasm.limits import Limits
 
 TICK: Final = 0.01
 """Seconds between two ticks of an engine's clock; deadlines are exact to this."""
+
+_BACKTRACE: Final = "WASMTIME_BACKTRACE_DETAILS"
 
 _IDLE_TICKS: Final = 200
 """Ticks without an armed deadline after which a ticker goes to sleep."""
@@ -35,7 +38,7 @@ class EngineKey:
         return cls(limits.stack, limits.fuel is not None)
 
     def __str__(self) -> str:
-        return f"stack={self.stack},fuel={self.fuel},epoch,multi-memory"
+        return f"stack={self.stack},fuel={self.fuel},epoch,multi-memory,lines"
 
 
 class Engine:
@@ -43,7 +46,7 @@ class Engine:
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
-        config = wasmtime.Config()
+        config = _config_with_line_numbers()
         config.epoch_interruption = True
         config.consume_fuel = key.fuel
         config.max_wasm_stack = key.stack
@@ -52,6 +55,19 @@ class Engine:
         config.wasm_memory64 = False
         self.wasmtime = wasmtime.Engine(config)
         self.ticker = Ticker(self.wasmtime)
+
+
+def _config_with_line_numbers() -> wasmtime.Config:
+    """A configuration whose traps name file and line; the C API offers that by an environment variable only."""
+    before = os.environ.get(_BACKTRACE)
+    os.environ[_BACKTRACE] = "1"
+    try:
+        return wasmtime.Config()
+    finally:
+        if before is None:
+            del os.environ[_BACKTRACE]
+        else:
+            os.environ[_BACKTRACE] = before
 
 
 class Ticker:

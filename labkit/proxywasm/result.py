@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,3 +58,40 @@ class Result:
         if self.problems:
             raise self.problems[0]
         return self
+
+    def _repr_html_(self) -> str:
+        who = {"plugin": "the plugin", "upstream": "the upstream", "host": "the host"}[self.sent_by]
+        color = "#2a7d2a" if 200 <= self.status < 400 else "#b00"
+        status = self.status or "reset"
+        parts = [f"<div><b style='color:{color}'>{status}</b> from <b>{who}</b> {html.escape(self.details)}</div>"]
+        parts.append(_headers_html(self.headers))
+        if self.body:
+            parts.append(f"<pre style='margin:4px 0'>{html.escape(_shortened(self.text))}</pre>")
+        if self.trailers:
+            parts.append(_headers_html(self.trailers))
+        if self.forwarded is not None:
+            inner = _headers_html(self.forwarded.headers)
+            if self.forwarded.body:
+                text = self.forwarded.body.decode(errors="replace")
+                inner += f"<pre style='margin:4px 0'>{html.escape(_shortened(text))}</pre>"
+            parts.append(f"<details><summary>what the upstream received</summary>{inner}</details>")
+        if self.logs:
+            lines = html.escape("\n".join(map(str, self.logs)))
+            parts.append(f"<details open><summary>logs</summary><pre style='margin:4px 0'>{lines}</pre></details>")
+        for problem in self.problems:
+            text = str(problem) + (f"\n{problem.details}" if problem.details else "")
+            parts.append(f"<pre style='color:#b00;margin:4px 0'>{html.escape(text)}</pre>")
+        return "".join(parts)
+
+
+def _headers_html(headers: Headers) -> str:
+    rows = "".join(
+        f"<tr><td style='text-align:left'><code>{html.escape(name)}</code></td>"
+        f"<td style='text-align:left'><code>{html.escape(value)}</code></td></tr>"
+        for name, value in headers
+    )
+    return f"<table>{rows}</table>"
+
+
+def _shortened(text: str, length: int = 2000) -> str:
+    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import wasmtime
@@ -35,7 +37,7 @@ _KINDS: dict[wasmtime.TrapCode, tuple[type[Trap], str, str]] = {
 
 def trap_from(trap: wasmtime.Trap, module: Module, callback: str) -> Trap:
     """The exception for a trap of `module` in `callback`."""
-    frames = [_frame(frame, module) for frame in trap.frames]
+    frames = _frames(trap)
     try:
         code = trap.trap_code
     except ValueError:
@@ -49,6 +51,27 @@ def trap_from(trap: wasmtime.Trap, module: Module, callback: str) -> Trap:
     return Trap(text, module=module.name, callback=callback, frames=frames)
 
 
-def _frame(frame: wasmtime.Frame, module: Module) -> Frame:
-    index = frame.func_index
-    return Frame(frame.func_name or f"wasm-function[{index}]", index, frame.module_offset)
+_FRAME = re.compile(r"\s*(\d+):\s+0x([0-9a-f]+) - (.*)")
+_INLINED = re.compile(r"\s+- (.*)")
+_PLACE = re.compile(r"\s+at (.+?):(\d+)(?::\d+)?")
+
+
+def _frames(trap: wasmtime.Trap) -> list[Frame]:
+    """The plugin's stack, with inlined functions, from the engine's text: only that has files and lines."""
+    raw = trap.frames
+    frames: list[Frame] = []
+    for line in (trap.message or "").splitlines():
+        if found := _FRAME.fullmatch(line):
+            number = int(found[1])
+            index = raw[number].func_index if number < len(raw) else -1
+            name = found[3].rpartition("!")[2]
+            frames.append(Frame(_name(name, index), index, int(found[2], 16)))
+        elif frames and (found := _INLINED.fullmatch(line)):
+            frames.append(Frame(_name(found[1], frames[-1].index), frames[-1].index, frames[-1].offset))
+        elif frames and (found := _PLACE.fullmatch(line)):
+            frames[-1] = replace(frames[-1], file=found[1], line=int(found[2]))
+    return frames or [Frame(_name(f.func_name or "", f.func_index), f.func_index, f.module_offset) for f in raw]
+
+
+def _name(name: str, index: int) -> str:
+    return f"wasm-function[{index}]" if not name or name.startswith("<wasm function") else name
