@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
+from envoy.extensions.filters.http.wasm.v3.wasm_pb2 import Wasm
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from google.protobuf.message import DecodeError
 
@@ -178,10 +179,12 @@ class Delivery:
             await self._first_on_this_stream(slot, resource)
         started = time.monotonic()
         module = await self._store.get(resource)
+        if slot.grace:
+            slot.grace.cancel()  # from here on it is Envoy that takes its time, and a stand-in would only queue up
         self._fetched(resource, module, time.monotonic() - started)
         final = resource.with_module(module.path)
         started = time.monotonic()
-        if resource.fail_open and not await self._already_runs(resource, module):
+        if resource.fail_open and not await self._already_runs(resource, final):
             trial = resource.with_module(module.path, trial=True)
             await self._hand_over(slot, resource.name, resource.version + TRIAL, trial)
         self._step(
@@ -195,14 +198,15 @@ class Delivery:
             version=resource.version,
         )
         nonce = await self._hand_over(slot, resource.name, resource.version, final)
-        running = await self._confirm(resource, module)
+        running = await self._confirm(resource, final)
         self._served.put(resource.name, Served(resource.owner, resource.version, final))
         self._step(
             10,
             resource,
             digest=running.file_digest(),
             seconds=time.monotonic() - started,
-            version=running.version,
+            version=resource.version,
+            version_in_dump=running.version,
             path=str(running.path),
             ack_nonce=nonce,
             stats=dict(await self._admin.wasm_stats()),
@@ -234,15 +238,12 @@ class Delivery:
         )
         self._step(8, resource, digest=module.module, path=str(module.path), layer=module.layer, diff_id=module.diff_id)
 
-    async def _already_runs(self, resource: PluginResource, module: StoredModule) -> bool:
+    async def _already_runs(self, resource: PluginResource, final: TypedExtensionConfig) -> bool:
         served = self._served.get(resource.name, resource.owner)
+        if served is None or served.version != resource.version:
+            return False
         running = (await self._admin.running()).get(resource.name)
-        return (
-            served is not None
-            and served.version == resource.version
-            and running is not None
-            and (running.version, running.path) == (resource.version, module.path)
-        )
+        return running is not None and _is(running, final)
 
     async def _hand_over(self, slot: _Slot, name: str, version: str, body: TypedExtensionConfig) -> str:
         """Send one resource to Envoy and wait for its answer; return the nonce of an ACK."""
@@ -260,16 +261,17 @@ class Delivery:
         if error is not None:
             raise EnvoyRefused(error)
         slot.handed = True
-        if slot.grace:
-            slot.grace.cancel()
         return nonce
 
-    async def _confirm(self, resource: PluginResource, module: StoredModule) -> Running:
-        """What Envoy says it runs, once that is this version from this file."""
+    async def _confirm(self, resource: PluginResource, final: TypedExtensionConfig) -> Running:
+        """What Envoy says it runs, once that is what it was handed.
+
+        Envoy keeps the version it had when only the version differs, so the configurations are compared.
+        """
         running = None
         for attempt in range(6):
             running = (await self._admin.running()).get(resource.name)
-            if running and running.path == module.path and running.version == resource.version:
+            if running and _is(running, final):
                 return running
             await asyncio.sleep(0.02 * 2**attempt)
         said = f"version {running.version} from {running.path}" if running else "nothing about it"
@@ -277,7 +279,6 @@ class Delivery:
 
     async def _recover_later(self, slot: _Slot, resource: PluginResource) -> None:
         await asyncio.sleep(_GRACE[resource.fail_open])
-        slot.grace = None
         await self._recover(slot, resource)
 
     async def _recover(self, slot: _Slot, resource: PluginResource) -> str:
@@ -316,3 +317,13 @@ def _may_heal(resource: PluginResource, error: PluginRefused) -> bool:
     if isinstance(error, EnvoyRefused):
         return False
     return isinstance(error, PullFailed) or "@sha256:" not in resource.url
+
+
+def _is(running: Running, wanted: TypedExtensionConfig) -> bool:
+    """Whether two configurations say the same, however their maps are ordered."""
+    if running.body is None or running.body.typed_config.type_url != wanted.typed_config.type_url:
+        return False
+    first, second = Wasm(), Wasm()
+    running.body.typed_config.Unpack(first)
+    wanted.typed_config.Unpack(second)
+    return bool(first == second)

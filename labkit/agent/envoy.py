@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
+from google.protobuf import json_format
 
 _STATS = r"^wasm\.(envoy\.|wasm_vm_count)"
 
@@ -20,12 +22,12 @@ class Running:
     Attributes:
         version: The version it applied.
         path: The module's file; None when what runs there is no module.
-        failure_policy: What it does when the module fails.
+        body: The configuration itself; None when it cannot be read.
     """
 
     version: str
     path: Path | None
-    failure_policy: str
+    body: TypedExtensionConfig | None
 
     def file_digest(self) -> str | None:
         """`sha256:…` of the file as it is now."""
@@ -75,8 +77,9 @@ def _running(entry: Mapping[str, Any]) -> tuple[str, Running]:
     extension = entry["ecds_filter"]
     plugin = extension.get("typed_config", {}).get("config", {})
     path = plugin.get("vm_config", {}).get("code", {}).get("local", {}).get("filename")
-    return extension["name"], Running(
-        version=entry.get("version_info", ""),
-        path=Path(path) if path else None,
-        failure_policy=plugin.get("failure_policy", ""),
-    )
+    fields = {key: value for key, value in extension.items() if key != "@type"}
+    try:
+        body = json_format.ParseDict(fields, TypedExtensionConfig())
+    except json_format.ParseError:
+        body = None
+    return extension["name"], Running(entry.get("version_info", ""), Path(path) if path else None, body)

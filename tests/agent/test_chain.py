@@ -288,3 +288,17 @@ def test_very_long_route_names_reach_plugins_whole(chain: Chain) -> None:
     chain.change("Ingress", "ADDED", {"metadata": metadata, "spec": {"rules": [{"http": {"paths": paths}}]}})
     chain.condition(chain.apply(url=f"file://{tells_property(chain.folder, 'route_name')}"))
     assert chain.get("/long") == (200, f"default/{name}")
+
+
+def test_change_that_envoy_need_not_see_is_loaded_all_the_same(chain: Chain) -> None:
+    """A new generation, or a new plugin of the same name, with the configuration Envoy has already."""
+    spec = {"url": f"file://{echo(chain.folder)}", "defaultConfig": {"a": 1}, "failStrategy": "FAIL_OPEN"}
+    chain.condition(chain.apply(**spec))
+    vms = chain.admin.stats("wasm_vm_count")
+    assert chain.condition(chain.apply(**spec, priority=5))["status"] == "True"
+    assert chain.admin.stats("wasm_vm_count") == vms
+    chain.delete("echo")
+    until("it has gone", lambda: chain.get("/foo")[1].startswith("foo"))
+    chain.statuses.clear()
+    assert chain.condition(chain.apply(**spec))["status"] == "True"
+    assert chain.get("/foo") == (200, 'one{"a":1}')
