@@ -162,8 +162,8 @@ class Direction:
             if self.calling and not slot.headers_continued:
                 self.resumed_too_early()
             return
-        # Only ever set here: when a filter goes on twice, inside of one another, Envoy begins at the filter itself again,
-        # and loses a body that the filter buffered in between if trailers came.
+        # Only ever set here: when a filter goes on while it goes on, Envoy begins at the filter itself again, and
+        # loses a body that the filter buffered in between if trailers came.
         slot.from_here = slot.from_here or slot.stopped_all
         slot.state = _State.GOING
         if not slot.headers_continued:
