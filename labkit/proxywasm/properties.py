@@ -154,7 +154,10 @@ def _text(headers: HeaderMap | None, name: bytes) -> bytes | None:
 
 def _header(headers: HeaderMap | None, rest: list[str]) -> PropertyValue | None:
     if not rest:
-        return serialize(headers.pairs if headers is not None else [])
+        joined: dict[bytes, bytes] = {}
+        for key, value in headers.pairs if headers is not None else ():
+            joined[key] = joined[key] + b"," + value if key in joined else value
+        return serialize(list(joined.items()))
     if headers is None:
         return None
     if len(rest) > 1:

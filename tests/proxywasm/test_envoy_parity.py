@@ -6,6 +6,7 @@ import pytest
 import wasmtime
 
 from labkit.proxywasm import Host, Plugin, Request, Response, Status, StreamInfo
+from labkit.proxywasm.headers import serialize
 from labkit.proxywasm.http import HttpContext
 from labkit.proxywasm.properties import lookup
 
@@ -120,6 +121,15 @@ def test_header_values_that_are_no_utf8_pass(caller: bytes) -> None:
         headers=[(b"x-raw", b"\xe9\xff")], upstream=lambda request: Response(headers=request.headers)
     )
     assert result.headers["x-raw"].encode(errors="surrogateescape") == b"\xe9\xff"
+
+
+def test_a_whole_header_map_has_each_name_once(context: HttpContext) -> None:
+    pairs = [(":method", "GET"), (":path", "/"), (":authority", "a"), ("x-a", "1"), ("x-b", ""), ("x-a", "2")]
+    context.stream.request_headers(pairs, end_of_stream=True)
+    context.logging = True
+    assert lookup(context, b"request\0headers") == serialize(
+        [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a"), (b"x-a", b"1,2"), (b"x-b", b"")]
+    )
 
 
 HOLDER = """
