@@ -198,7 +198,7 @@ class HttpStream:
 
     def inject(self, context: HttpContext, data: bytes, end_of_stream: bool) -> None:
         """Send a chunk of the response on behind a plugin."""
-        if not self.directions[1].over:
+        if not self.directions[1].over and self.directions[1].headers is not None:
             self.directions[1].inject(context.response.slot, data, end_of_stream)
 
     def reset(self, reason: str) -> None:
