@@ -267,7 +267,7 @@ def _decode(memory: Memory, parameter: Parameter, words: list[int]) -> Any:
 
 def _decode_answer(memory: Memory, parameter: Parameter, words: list[int]) -> Any:
     if parameter.kind in ("bytes", "str", "pairs"):
-        if not words[0] or not words[1]:
+        if not any(words):
             return None
         address, size = memory.read_u32(words[0]), memory.read_u32(words[1])
         return _decode_data(parameter.kind, memory.read(address, size))
