@@ -17,6 +17,7 @@ import wasmtime
 ROOT_CONTEXT = 1
 OK, NOT_FOUND, BAD_ARGUMENT = 0, 1, 2
 WASI_BADF = 8
+REQUEST_BODY, PLUGIN_CONFIGURATION = 0, 7
 
 Header = tuple[bytes, bytes]
 
@@ -38,6 +39,7 @@ class NaiveHost:
         self._config = config
         self._properties = properties
         self._headers: list[Header] = []
+        self._body = b""
         self._next_context = ROOT_CONTEXT + 1
         self.reply: tuple[int, bytes] | None = None
         self.host_calls = 0
@@ -45,21 +47,27 @@ class NaiveHost:
         linker.allow_shadowing = True
         for imported in module.imports:
             function = getattr(self, f"_{imported.name}", None) or _refuse(imported)
-            linker.define_func(imported.module, imported.name or "", imported.type, self._counted(function))
+            ty = imported.type
+            assert isinstance(ty, wasmtime.FuncType)
+            linker.define_func(imported.module, imported.name or "", ty, self._counted(function))
         self._exports = linker.instantiate(self._store, module).exports(self._store)
         self._memory: Any = self._exports["memory"]
-        self._call("_initialize")
+        if "_initialize" in self._exports:
+            self._call("_initialize")
         self._call("proxy_on_context_create", ROOT_CONTEXT, 0)
         self._call("proxy_on_vm_start", ROOT_CONTEXT, 0)
         if not self._call("proxy_on_configure", ROOT_CONTEXT, len(config)):
             raise ValueError("the plugin refused its configuration")
 
-    def request(self, headers: Sequence[Header]) -> tuple[int, bytes] | None:
-        """Create a context, hand it the request headers, then log, done, delete; returns the local reply."""
+    def request(self, headers: Sequence[Header], body: bytes = b"") -> tuple[int, bytes] | None:
+        """Create a context, hand it request headers and body, then log, done, delete; returns the local reply."""
         context, self._next_context = self._next_context, self._next_context + 1
         self._headers, self.reply = list(headers), None
         self._call("proxy_on_context_create", context, ROOT_CONTEXT)
-        self._call("proxy_on_request_headers", context, len(headers), 1)
+        self._call("proxy_on_request_headers", context, len(headers), int(not body))
+        if body:
+            self._body = body
+            self._call("proxy_on_request_body", context, len(body), 1)
         self._call("proxy_on_log", context)
         self._call("proxy_on_done", context)
         self._call("proxy_on_delete", context)
@@ -114,10 +122,12 @@ class NaiveHost:
         return self._give(len(self._headers).to_bytes(4, "little") + b"".join(sizes + texts), pointer, size)
 
     def _proxy_get_buffer_bytes(self, kind: int, start: int, length: int, pointer: int, size: int) -> int:
-        plugin_configuration = 7
-        if kind != plugin_configuration:
-            return NOT_FOUND
-        return self._give(self._config[start : start + length], pointer, size)
+        buffer = {REQUEST_BODY: self._body, PLUGIN_CONFIGURATION: self._config}.get(kind)
+        return NOT_FOUND if buffer is None else self._give(buffer[start : start + length], pointer, size)
+
+    def _proxy_set_buffer_bytes(self, kind: int, start: int, length: int, pointer: int, size: int) -> int:
+        self._body = self._read(pointer, size)
+        return OK
 
     def _proxy_get_property(self, path: int, path_size: int, pointer: int, size: int) -> int:
         value = self._properties.get(self._read(path, path_size))

@@ -88,8 +88,8 @@ class PreparedRequest:
         self.route, self.cluster = route, cluster
         self.pairs = HeaderMap(pairs, MapKind.REQUEST).pairs
         self.body = body
-        self._has = lambda name: f"proxy_{name}" in plugin.module.callbacks
-        self.steps = request_steps(plugin.context.id, len(self.pairs), len(body), self._has)
+        self.has = lambda name: f"proxy_{name}" in plugin.module.callbacks
+        self.steps = request_steps(plugin.context.id, len(self.pairs), len(body), self.has)
         self.head = next((value for name, value in pairs if name == b":method"), b"") == b"HEAD"
         self.grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in pairs)
         self.image: Image | None = None
@@ -110,10 +110,10 @@ class PreparedRequest:
             self._made_for = made_for
             maps = [(0, serialize(self.pairs))]
             bodies = [(0, self.body)] if self.body else []
-            self.image = Image(fast, maps, bodies, self._properties(), self.steps)
+            self.image = Image(fast, maps, bodies, self.properties(), self.steps)
         return self.image
 
-    def _properties(self) -> bytes:
+    def properties(self) -> bytes:
         if not self.fast.wanted.paths:
             return b""
         vm = self.vm
@@ -200,7 +200,7 @@ class PreparedRequest:
     def _reply_steps(self, headers: int, body: int) -> tuple[list[Step], bytes]:
         plan = self._plans.get((headers, body))
         if plan is None:
-            steps = [*response_steps(headers, body, self._has), *last_steps(self._has)]
+            steps = [*response_steps(headers, body, self.has), *last_steps(self.has)]
             plan = self._plans[headers, body] = steps, b"".join(step.words() for step in steps)
         return plan
 

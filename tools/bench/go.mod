@@ -1,4 +1,4 @@
-module labkit/tools/bench/proxytest
+module labkit/tools/bench
 
 go 1.24
 
