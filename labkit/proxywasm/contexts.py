@@ -6,6 +6,8 @@ for each stream. A stream's context lives in `labkit.proxywasm.http` and `labkit
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,9 +220,15 @@ class PluginContext(Context):
         """`proxy_on_configure`; whether the plugin accepted the configuration."""
         self.create()
         self.config = config
+        with self.handing_over(config):
+            return self._agrees("proxy_on_configure", len(config))
+
+    @contextlib.contextmanager
+    def handing_over(self, config: bytes) -> Iterator[None]:
+        """The configuration can be read inside the `with` block only."""
         self.call_buffers[BufferType.PLUGIN_CONFIGURATION] = config
         try:
-            return self._agrees("proxy_on_configure", len(config))
+            yield
         finally:
             self.call_buffers.pop(BufferType.PLUGIN_CONFIGURATION, None)
 

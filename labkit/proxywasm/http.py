@@ -49,6 +49,11 @@ class HttpContext(Context):
         """Facts about the stream."""
         return self.stream.info
 
+    @property
+    def reset(self) -> bool:
+        """Whether the stream was reset, which ends it in Envoy while the callback's maps and body are still there."""
+        return self.stream.reset_reason is not None
+
     # -- what host functions see
 
     def map(self, kind: int) -> HeaderMap | None:
@@ -68,7 +73,10 @@ class HttpContext(Context):
         side = kind >> 1
         if found is None and kind & 1 and self.bodies[side] is not None and self.end_of_stream:
             direction = self.stream.directions[side]
-            if direction.last_chunk and direction.trailers is None:
+            if self.logging:
+                # Too late to be sent; Envoy takes them all the same.
+                found = self.maps[kind] = HeaderMap((), _TRAILERS[side])
+            elif direction.last_chunk and direction.trailers is None:
                 found = self.maps[kind] = direction.add_trailers(HeaderMap((), _TRAILERS[side]))
         return found
 
@@ -182,7 +190,7 @@ class HttpFilter:
             result = self._call(self.headers_callback, *args[: len(function.params) - 1 if function else 2])
             if not context.broken():
                 status = self._headers_status(result)
-        if status is HeadersStatus.CONTINUE:
+        if status is HeadersStatus.CONTINUE and not context.reset:
             context.maps[2 * self.side] = None
         return status
 
@@ -211,7 +219,7 @@ class HttpFilter:
             # From here on the plugin sees, and changes, what is buffered.
             direction.add_data(self.slot, data)
             context.bodies[self.side] = direction.buffered
-        elif status is DataStatus.CONTINUE:
+        elif status is DataStatus.CONTINUE and not context.reset:
             context.bodies[self.side] = None
         return status
 
@@ -227,7 +235,7 @@ class HttpFilter:
             result = self._call(self.trailers_callback, len(trailers))
             if not context.broken() and result == 0:
                 status = TrailersStatus.CONTINUE
-        if status is TrailersStatus.CONTINUE:
+        if status is TrailersStatus.CONTINUE and not context.reset:
             context.maps[index] = None
         return status
 

@@ -234,6 +234,17 @@ class Plugin(Chain):
         """What it logged outside streams: while starting, in timers, in call-outs' answers."""
         return self.vm.vm_context.logs + self.context.logs
 
+    def validate(self, config: Config) -> bool:
+        """`proxy_validate_configuration`; True when the plugin has no opinion."""
+        data = config_bytes(config)
+        with self.context.handing_over(data):
+            return self.context.enter("proxy_validate_configuration", len(data)) != 0
+
+    def notify(self, function: int, data: bytes = b"") -> None:
+        """`proxy_on_foreign_function`: the host calls the plugin, which finds `data` in the buffer "call data"."""
+        self.context.last_buffer = data
+        self.context.enter("proxy_on_foreign_function", function, len(data))
+
     def observe(self, observer: Observer | None) -> Observer | None:
         """Let `observer` watch every call between host and plugin; the one that did so before."""
         previous, self._observer = self._observer, observer

@@ -68,7 +68,7 @@ class StreamInfo:
     response_trailers: HeaderMap | None = None
     upstream_hosts: list[Pair] = field(default_factory=list)
     override_host: str | None = None
-    details: str = ""
+    details: str | None = None
     code: int | None = None
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -230,7 +230,7 @@ def _response(context: Context, rest: list[str]) -> PropertyValue | None:
         case "code":
             return info.code
         case "code_details":
-            return info.details or ("via_upstream" if info.routed else None)
+            return info.details
         case "flags":
             return 0
         case "size":

@@ -154,7 +154,7 @@ def result_of(stream: HttpStream, forwarded: Request | None) -> Result:
         forwarded=forwarded,
         logs=stream.logs,
         problems=stream.problems,
-        details=stream.info.details,
+        details=stream.info.details or "",
         reset=stream.reset_reason,
     )
 

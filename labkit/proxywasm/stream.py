@@ -10,7 +10,7 @@ stream.close()               # proxy_on_log, proxy_on_done, proxy_on_delete
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.proxywasm import localreply
@@ -113,6 +113,20 @@ class HttpStream:
         header_map = HeaderMap(to_pairs(trailers), MapKind.REQUEST_TRAILERS)
         return self._run(0, lambda: self.directions[0].receive_trailers(header_map))
 
+    def request_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Send an HTTP/2 METADATA frame with the request; plugins learn of it, and cannot stop it."""
+        self._metadata("proxy_on_request_metadata", self.contexts, metadata)
+
+    def response_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Send an HTTP/2 METADATA frame with the response; plugins learn of it, and cannot stop it."""
+        self._metadata("proxy_on_response_metadata", self.contexts[::-1], metadata)
+
+    def _metadata(self, callback: str, contexts: Sequence[HttpContext], metadata: Mapping[str, str]) -> None:
+        self._expect(True, "")
+        for context in contexts:
+            if context.created:
+                context.enter(callback, len(metadata))
+
     def response_headers(self, headers: HeaderInput, end_of_stream: bool = False) -> Action:
         """Send the upstream's response headers; they must have `:status`."""
         self._expect(self.directions[1].headers is None, "response headers after a response began")
@@ -120,7 +134,8 @@ class HttpStream:
         status = header_map.get(b":status") or b""
         self.info.code = int(status) if status.isdigit() else None
         self.info.routed = True
-        self.info.details = self.info.details or "via_upstream"
+        if self.info.details is None:
+            self.info.details = "via_upstream"
         return self._run(1, lambda: self._begin_response(header_map, end_of_stream))
 
     def response_body(self, data: bytes, end_of_stream: bool = False) -> Action:
@@ -205,7 +220,8 @@ class HttpStream:
         """End the stream without (the rest of) a response."""
         if self.reset_reason is None:
             self.reset_reason = reason
-            self.info.details = self.info.details or reason
+            if self.info.details is None:
+                self.info.details = reason
             for direction in self.directions:
                 direction.over = direction.aborted = True
 
@@ -233,7 +249,7 @@ class HttpStream:
         if self.reset_reason is not None:
             return
         self.replied_by = self.replied_by or context
-        self.info.details = "_".join(details.split()) or self.info.details
+        self.info.details = "_".join(details.split())
         if request.calling:
             request.aborted = True
         elif response.calling:
@@ -248,7 +264,7 @@ class HttpStream:
         elif not response.sent_out:
             self._send_direct(reply)
         else:
-            self.reset(self.info.details)
+            self.reset(self.info.details or "local_reply")
 
     def stuck(self, problem: PluginError) -> None:
         """End a stream that nothing will continue, as Envoy's stream idle time-out does."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from labkit.proxywasm.module import Module
 
 _NEVER = 1 << 62
+_WHILE_STARTING = frozenset({"proxy_log", "emscripten_notify_memory_growth"})
+_NOT_WHILE_STARTING = frozenset({"fd_read", "fd_seek", "fd_close", "path_open", "proc_exit", "sched_yield"})
 
 
 class Observer(Protocol):
@@ -44,6 +46,22 @@ class Observer(Protocol):
 
     def host_call(self, vm: Vm, function: abi.Function, args: list[int], run: Callable[..., int]) -> int:
         """Called instead of a host function; calls `run(*args)` to run it, and returns the result."""
+
+
+class _StartGuard:
+    """While a module starts, it may log, ask for time, environment and random bytes, and little else, as in Envoy."""
+
+    def callback(self, vm: Vm, function: abi.Function, args: list[int], run: Callable[..., int]) -> int:
+        return run(*args)
+
+    def host_call(self, vm: Vm, function: abi.Function, args: list[int], run: Callable[..., int]) -> int:
+        if function.name in _NOT_WHILE_STARTING or (function.module == "env" and function.name not in _WHILE_STARTING):
+            raise StartFailed(
+                f"calls {function.name} before it has started, which Envoy refuses",
+                module=vm.module.name,
+                function=function.name,
+            )
+        return run(*args)
 
 
 class Vm:
@@ -149,14 +167,18 @@ class Vm:
         Raises:
             Trap: One of them trapped.
         """
-        if "_initialize" in self.exports:
-            self.run("_initialize", self.vm_context)
-            if "main" in self.exports:
-                self.run("main", self.vm_context, 0, 0)
-            elif "__main_void" in self.exports:
-                self.run("__main_void", self.vm_context)
-        elif "_start" in self.exports:
-            self.run("_start", self.vm_context)
+        self.observer, observer = _StartGuard(), self.observer
+        try:
+            if "_initialize" in self.exports:
+                self.run("_initialize", self.vm_context)
+                if "main" in self.exports:
+                    self.run("main", self.vm_context, 0, 0)
+                elif "__main_void" in self.exports:
+                    self.run("__main_void", self.vm_context)
+            elif "_start" in self.exports:
+                self.run("_start", self.vm_context)
+        finally:
+            self.observer = observer
 
     # -- contexts
 

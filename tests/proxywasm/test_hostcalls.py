@@ -457,9 +457,14 @@ def test_grpc_stream(host):
         stream.send_initial_metadata({"k": "v"})
 
     host.clusters["grpc"] = serve
-    names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
+    names = (
+        "proxy_on_grpc_receive_initial_metadata",
+        "proxy_on_grpc_receive",
+        "proxy_on_grpc_receive_trailing_metadata",
+        "proxy_on_grpc_close",
+    )
     log = "(drop (call $proxy_log (i32.const {}) (i32.const 0) (i32.const 0)))"
-    callbacks = {f"proxy_on_grpc_{name}": log.format(level) for level, name in enumerate(names)}
+    callbacks = {name: log.format(level) for level, name in enumerate(names)}
     probe = Probe(host=host, callbacks=callbacks)
     status, token = probe.call("proxy_grpc_stream", "grpc", "service", "method", [])
     assert (status, token & 3) == (OK, 2)

@@ -211,3 +211,34 @@ def test_shutdown_can_be_deferred():
     probe.call("proxy_done")
     assert probe.plugin.context.done
     probe.plugin.close()
+
+
+def test_callbacks_that_come_beside_the_phases(host):
+    log = "(drop (call $proxy_log (i32.const {}) (i32.const 0) (i32.const 0)))"
+    callbacks = {
+        "proxy_on_request_metadata": log.format(0) + CONTINUE,
+        "proxy_on_response_metadata": log.format(1) + CONTINUE,
+        "proxy_on_foreign_function": log.format(2),
+        "proxy_validate_configuration": log.format(3) + "(i32.eq (local.get 1) (i32.const 2))",
+    }
+    plugin = Probe(host=host, callbacks=callbacks).plugin
+    stream = plugin.stream()
+    stream.request_headers(GET)
+    stream.request_metadata({"a": "1"})
+    stream.response_headers({":status": "200"})
+    stream.response_metadata({"a": "1"})
+    assert [line.level for line in stream.logs] == [0, 1]
+    plugin.notify(7, b"data")
+    assert plugin.validate("ab")
+    assert not plugin.validate("abc")
+    assert [line.level for line in plugin.logs] == [2, 3, 3]
+
+
+def test_a_host_tells_a_plugin_something_out_of_turn(host):
+    read = (
+        "(drop (call $proxy_get_buffer_bytes (i32.const 8) (i32.const 0) (local.get 2) (i32.const 0) (i32.const 4)))"
+        "(drop (call $proxy_log (i32.const 2) (i32.load (i32.const 0)) (i32.load (i32.const 4))))"
+    )
+    plugin = Probe(host=host, callbacks={"proxy_on_foreign_function": read}).plugin
+    plugin.notify(7, b"data")
+    assert [line.message for line in plugin.logs] == ["data"]

@@ -18,11 +18,18 @@ def load(host, **callbacks: str) -> Probe:
 
 
 def test_a_connection_from_its_beginning_to_its_end(host):
-    names = ["new_connection", "downstream_data", "upstream_data", "upstream_connection_close",
-             "downstream_connection_close", "done", "log", "delete"]  # fmt: skip
-    results = {"new_connection": "0", "downstream_data": "0", "upstream_data": "0", "done": "1"}
-    bodies = {n: LOG.format(i % 6) + (f"(i32.const {results[n]})" if n in results else "") for i, n in enumerate(names)}
-    connection = load(host, **bodies).plugin.tcp()
+    results = {
+        "proxy_on_new_connection": "(i32.const 0)",
+        "proxy_on_downstream_data": "(i32.const 0)",
+        "proxy_on_upstream_data": "(i32.const 0)",
+        "proxy_on_upstream_connection_close": "",
+        "proxy_on_downstream_connection_close": "",
+        "proxy_on_done": "(i32.const 1)",
+        "proxy_on_log": "",
+        "proxy_on_delete": "",
+    }
+    callbacks = {name: LOG.format(n % 6) + result for n, (name, result) in enumerate(results.items())}
+    connection = Probe(host=host, callbacks=callbacks).plugin.tcp()
     assert connection.downstream(b"ping") is Action.CONTINUE
     assert connection.upstream(b"pong", end_of_stream=True) is Action.CONTINUE
     connection.close()

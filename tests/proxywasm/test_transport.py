@@ -119,8 +119,9 @@ def test_many_threads_through_one_plugin(plugin):
 
 
 def test_a_reset_is_a_protocol_error():
-    wat = probe_wat(abi.V0_2_1, [abi.host_functions(abi.V0_2_1)["env", "proxy_close_stream"]],
-                    {"proxy_on_request_headers": "(drop (call $proxy_close_stream (i32.const 0))) (i32.const 1)"})  # fmt: skip
-    with httpx.Client(transport=PluginTransport(Plugin.load(wat.encode()), function)) as client:
-        with pytest.raises(httpx.RemoteProtocolError, match="wasm_close_stream"):
-            client.get("http://lab.test/")
+    close = abi.host_functions(abi.V0_2_1)["env", "proxy_close_stream"]
+    body = "(drop (call $proxy_close_stream (i32.const 0))) (i32.const 1)"
+    plugin = Plugin.load(probe_wat(abi.V0_2_1, [close], {"proxy_on_request_headers": body}).encode())
+    client = httpx.Client(transport=PluginTransport(plugin, function))
+    with client, pytest.raises(httpx.RemoteProtocolError, match="wasm_close_stream"):
+        client.get("http://lab.test/")

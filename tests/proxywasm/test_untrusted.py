@@ -145,6 +145,13 @@ def test_a_trap_in_a_start_function():
         Plugin.load(module(parts=f"{MEMORY} {ALLOCATOR} (func $boom unreachable) (start $boom)"))
 
 
+def test_a_start_function_may_not_call_everything():
+    clock = '(import "env" "proxy_get_current_time_nanoseconds" (func $clock (param i32) (result i32)))'
+    start = '(func (export "_initialize") (drop (call $clock (i32.const 0))))'
+    with pytest.raises(StartFailed, match="before it has started"):
+        Plugin.load(module(extra=clock, parts=MEMORY + ALLOCATOR + start))
+
+
 RECURSE = "(func $deep (param i32) (result i32) (i32.add (call $deep (local.get 0)) (i32.const 1)))"
 
 
