@@ -165,12 +165,12 @@ def test_bad_input_is_one_clear_message_and_the_lab_goes_on(labkit, served, tmp_
         if name == "mock":
             assert demo.ask(url, "localhost", "/foo").text == "hello foo"
     finally:
-        if values.get("namespace"):
-            labkit("delete", "wasmplugin", name, "-n", "default", home=served.layout.home)
-        elif name == "newcomer":
-            labkit("delete", "wasmplugin", name, home=served.layout.home)
-        else:
-            labkit("apply", "-f", str(resources.path("manifests/wasmplugin.yaml")), home=served.layout.home)
+        kube = served.kube()
+        if name == "mock" and "namespace" not in values:
+            (applied,) = kube.apply(resources.path("manifests/wasmplugin.yaml"))
+            kube.wait_for_ready(applied)
+        elif case != "not YAML":
+            kube.delete(tmp_path / "plugin.yaml")
 
 
 def push_image_without_module(lab: Lab) -> None:
@@ -178,7 +178,7 @@ def push_image_without_module(lab: Lab) -> None:
     from labkit.lab.delivery import mirrors
     from labkit.oci.image import assemble, layer_of, tar_of
 
-    image = assemble((layer_of(tar_of("readme.txt", b"nothing here")),))
+    image = assemble((layer_of(tar_of("readme.txt", b"nothing here")),), builder="test")
     with oci.RegistryClient(mirrors=mirrors(lab)) as registry:
         registry.push(image, oci.Reference.parse("registry.lab/plugins/empty:1.0.0"))
 
@@ -193,7 +193,7 @@ def test_a_request_is_one_document(labkit, served):
 
 @pytest.mark.e2e
 def test_trace_shows_ten_steps(labkit, served):
-    document = json.loads(labkit("trace", "--json", home=served.layout.home).stdout)
+    document = json.loads(labkit("trace", "higress-system/mock", "--json", home=served.layout.home).stdout)
     assert document["plugin"] == "higress-system/mock"
     assert [step["n"] for step in document["steps"]] == list(range(1, 11))
     assert all(step["event"] for step in document["steps"])
