@@ -78,6 +78,10 @@ class Context:
             return root.call_maps.get(kind) if isinstance(root, PluginContext) else None
         return None
 
+    def attribute_map(self, kind: int) -> HeaderMap | None:
+        """A header map as properties show it."""
+        return self.map(kind)
+
     def mutable_map(self, kind: int) -> HeaderMap | None:
         """A header map for changing; those of call-outs cannot be."""
         return None

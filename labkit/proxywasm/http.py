@@ -65,6 +65,11 @@ class HttpContext(Context):
         info = self.stream.info
         return (info.request_headers, None, info.response_headers, info.response_trailers)[kind]
 
+    def attribute_map(self, kind: int) -> HeaderMap | None:
+        """The map under way even in `proxy_on_log`, where it is the one that a local reply made void."""
+        found = self.maps[kind]
+        return self.map(kind) if found is None else found
+
     def mutable_map(self, kind: int) -> HeaderMap | None:
         """A header map for changing; asking for trailers during the last chunk makes them."""
         if kind > MapType.RESPONSE_TRAILERS:

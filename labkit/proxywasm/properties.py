@@ -171,7 +171,7 @@ def _request(context: Context, rest: list[str]) -> PropertyValue | None:
     info = context.info
     if info is None or not rest:
         return None
-    headers = context.map(MapType.REQUEST_HEADERS)
+    headers = context.attribute_map(MapType.REQUEST_HEADERS)
     name = rest[0]
     if name == "headers":
         return _header(headers, rest[1:])
@@ -217,8 +217,8 @@ def _response(context: Context, rest: list[str]) -> PropertyValue | None:
     info = context.info
     if info is None or not rest:
         return None
-    headers = context.map(MapType.RESPONSE_HEADERS)
-    trailers = context.map(MapType.RESPONSE_TRAILERS)
+    headers = context.attribute_map(MapType.RESPONSE_HEADERS)
+    trailers = context.attribute_map(MapType.RESPONSE_TRAILERS)
     name = rest[0]
     if name == "headers":
         return _header(headers, rest[1:])

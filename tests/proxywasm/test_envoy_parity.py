@@ -158,3 +158,24 @@ def test_a_body_buffered_after_a_pause_in_headers_is_lost_when_trailers_come(
         stream.resume(stream.contexts[0], 0)
     assert stream.upstream.complete
     assert bytes(stream.upstream.body) == body
+
+
+def test_what_a_callback_saw_stays_visible_to_the_log_of_a_stream_that_was_reset_in_it(caller: bytes) -> None:
+    stream = Plugin.load(caller).stream()
+    context = stream.contexts[0]
+    call = context.vm.call
+
+    def reset_at(name: str, *args: object) -> int | None:
+        if name == "proxy_on_request_headers":
+            stream.reset("test")
+        return call(name, *args)
+
+    context.vm.call = reset_at  # type: ignore[method-assign, assignment]
+    stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "a")], end_of_stream=True)
+    assert context.mutable_map(0) is not None
+
+
+def test_a_local_reply_without_details_has_empty_details(context: HttpContext, info: StreamInfo) -> None:
+    context.stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "a")], end_of_stream=True)
+    context.stream.local_reply(403, b"", [], -1, "", context)
+    assert lookup(context, b"response\0code_details") == b""
