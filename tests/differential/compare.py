@@ -49,7 +49,7 @@ def normalise(outcome: Outcome) -> Outcome:
 
 
 def _log_line(line: str) -> str:
-    """Header maps spelled out, and without the milliseconds that a call-out took."""
+    """Header maps spelled out, without the milliseconds that a call-out took and without Envoy's own date."""
     found = PAIRS.fullmatch(line)
     if found is None or not found[2]:
         return line
@@ -60,7 +60,10 @@ def _log_line(line: str) -> str:
     for key_size, value_size in zip(sizes[::2], sizes[1::2], strict=True):
         key, value = data[at : at + key_size], data[at + key_size + 1 : at + key_size + 1 + value_size]
         at += key_size + value_size + 2
-        shown.append((key, b"0" if key == b"x-envoy-upstream-service-time" else value))
+        if key == b"x-envoy-upstream-service-time":
+            value = b"0"
+        if key != b"date" or value == DATE.encode():
+            shown.append((key, value))
     return f"{found[1]} {shown} {data[at:]!r}"
 
 

@@ -11,6 +11,7 @@ from .programs import PROPERTY_PATHS, Call, encode
 PHASES = "qbtrdulok"
 MAPS = "012367459"
 BUFFERS = ("0", "1", "4", "6", "7", "8", "9")
+READS = ("get", "pairs", "buffer", "property")
 ASK = (("q", "return", "1"), ("q", "call", "callout", "1000", "", ":method", "GET", ":path", "/", ":authority", "ask"))
 
 
@@ -32,13 +33,28 @@ def looks(phase: str) -> list[Call]:
 
 @pytest.mark.parametrize("phase", PHASES + "c")
 def test_every_look_from_every_phase(phase: str, differ: Differ) -> None:
-    """In pieces, since a program is a header and headers have a limit."""
-    calls = looks(phase)
     before, after = (), ()
     if phase == "k":
         before, after = (("q", "return", "1"),), (("k", "continue_stream", "0"),)
     elif phase == "c":
         before, after = ASK, (("c", "continue_stream", "0"),)
+    look(differ, looks(phase), before, after)
+
+
+# Closing the stream in the response's trailers ends Envoy itself.
+EARLY = [(phase, ending) for phase in "qbtrdu" for ending in ("close_stream", "reply") if phase + ending[0] != "uc"]
+
+
+@pytest.mark.parametrize(("phase", "ending"), EARLY)
+def test_every_look_from_the_log_of_a_stream_that_ended_early(phase: str, ending: str, differ: Differ) -> None:
+    stream = "0" if phase in "qbt" else "1"
+    call = (phase, "close_stream", stream) if ending == "close_stream" else (phase, "reply", "403", "", "no", "-1")
+    # Adding trailers to a local reply that is over ends Envoy itself.
+    look(differ, [each for each in looks("l") if ending == "close_stream" or each[1] in READS], (call,), ())
+
+
+def look(differ: Differ, calls: list[Call], before: tuple[Call, ...], after: tuple[Call, ...]) -> None:
+    """Run the looks in pieces, since a program is a header and headers have a limit."""
     for start in range(0, len(calls), 30):
         program = encode((*before, *calls[start : start + 30], *after))
         asked = request(
