@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labkit import __version__
-from labkit.cli import gateway, lab, plugin
+from labkit.cli import bench, gateway, lab, plugin
 from labkit.cli.console import print_error
 from labkit.errors import LabkitError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 lab.register(app)
 plugin.register(app)
 gateway.register(app)
+bench.register(app)
 
 
 def _print_version(wanted: bool) -> None:
