@@ -38,7 +38,7 @@ class EngineKey:
         return cls(limits.stack, limits.fuel is not None)
 
     def __str__(self) -> str:
-        return f"stack={self.stack},fuel={self.fuel},epoch,multi-memory,lines"
+        return f"stack={self.stack},fuel={self.fuel},epoch,multi-memory,lines,fixed"
 
 
 class Engine:
@@ -53,6 +53,8 @@ class Engine:
         config.wasm_multi_memory = True
         config.wasm_threads = False
         config.wasm_memory64 = False
+        # The host keeps views of a plugin's memory.
+        config.memory_may_move = False
         self.wasmtime = wasmtime.Engine(config)
         self.ticker = Ticker(self.wasmtime)
 

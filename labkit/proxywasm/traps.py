@@ -51,6 +51,9 @@ def trap_from(trap: wasmtime.Trap, module: Module, callback: str) -> Trap:
     return Trap(text, module=module.name, callback=callback, frames=frames)
 
 
+_HOST = "labkit_host"
+"""Name of the modules that answer host calls inside Wasm; their functions are not the plugin's."""
+
 _FRAME = re.compile(r"\s*(\d+):\s+0x([0-9a-f]+) - (.*)")
 _INLINED = re.compile(r"\s+- (.*)")
 _PLACE = re.compile(r"\s+at (.+?):(\d+)(?::\d+)?")
@@ -63,6 +66,8 @@ def _frames(trap: wasmtime.Trap) -> list[Frame]:
     for line in (trap.message or "").splitlines():
         if found := _FRAME.fullmatch(line):
             number = int(found[1])
+            if number < len(raw) and raw[number].module_name == _HOST:
+                continue
             index = raw[number].func_index if number < len(raw) else -1
             name = found[3].rpartition("!")[2]
             frames.append(Frame(_name(name, index), index, int(found[2], 16)))
@@ -70,7 +75,11 @@ def _frames(trap: wasmtime.Trap) -> list[Frame]:
             frames.append(Frame(_name(found[1], frames[-1].index), frames[-1].index, frames[-1].offset))
         elif frames and (found := _PLACE.fullmatch(line)):
             frames[-1] = replace(frames[-1], file=found[1], line=int(found[2]))
-    return frames or [Frame(_name(f.func_name or "", f.func_index), f.func_index, f.module_offset) for f in raw]
+    return frames or [
+        Frame(_name(f.func_name or "", f.func_index), f.func_index, f.module_offset)
+        for f in raw
+        if f.module_name != _HOST
+    ]
 
 
 def _name(name: str, index: int) -> str:

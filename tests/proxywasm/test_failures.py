@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from labkit.proxywasm import FailStrategy, FakeClock, Frame, Host, Plugin, Response, abi
@@ -83,3 +87,29 @@ def test_a_trap_shows_the_plugins_own_stack():
 def test_a_frame_names_file_and_line_when_it_knows_them():
     assert str(Frame("f", 1, 16, "src/lib.rs", 7)) == "f at src/lib.rs:7"
     assert str(Frame("f", 1, 16)) == "f at offset 0x10"
+
+
+C_SOURCE = """
+__attribute__((export_name("malloc"))) void *allocate(unsigned size) { return (void *)1024; }
+__attribute__((export_name("proxy_abi_version_0_2_1"))) void marker(void) {}
+__attribute__((noinline)) static int inner(int x) {
+  if (x > 0)
+    __builtin_trap();
+  return 0;
+}
+__attribute__((export_name("proxy_on_request_headers"))) int headers(int context, int count, int end) {
+  return inner(context) + 1;
+}
+"""
+
+
+def test_debug_information_gives_file_and_line(tmp_path):
+    pytest.importorskip("ziglang")
+    (tmp_path / "plugin.c").write_text(C_SOURCE)
+    command = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", "-O1", "-g", "-nostdlib"]
+    command += ["-Wl,--no-entry", "plugin.c", "-o", "plugin.wasm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    for _ in range(2):
+        trap = Plugin.load(tmp_path / "plugin.wasm").request().trap
+        lines = [(frame.function, Path(frame.file).name, frame.line) for frame in trap.frames]
+        assert lines == [("inner", "plugin.c", 5), ("headers", "plugin.c", 10)]

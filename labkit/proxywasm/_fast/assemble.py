@@ -63,7 +63,7 @@ def callback_types(version: str) -> tuple[abi.Function, ...]:
 def trampolines() -> bytes:
     """The module that plugins are linked against: every hot host call as a jump through an exported table."""
     functions = hot_functions()
-    lines = ["(module"]
+    lines = ["(module $labkit_host"]
     for index, function in enumerate(functions):
         lines.append(f'  (import "{function.module}" "{function.name}" (func $python_{index} {_type(function)}))')
     lines.append(f'  (memory (export "memory") {PAGES} {PAGES})')
@@ -86,7 +86,7 @@ def responder(version: str) -> bytes:
     """The module that answers hot host calls for a plugin of this ABI version and walks its callbacks."""
     functions = hot_functions()
     lines = [
-        "(module",
+        "(module $labkit_host",
         '  (import "plugin" "memory" (memory $guest 0))',
         f'  (import "host" "memory" (memory $host {PAGES} {PAGES}))',
         f'  (import "host" "calls" (table $calls {len(functions)} funcref))',
