@@ -242,12 +242,11 @@ class Callouts:
         response = as_response(answer)
         pairs = [(b":status", str(response.status).encode()), *to_pairs(response.headers)]
         maps: dict[int, HeaderMap] = {MapType.HTTP_CALL_RESPONSE_HEADERS: HeaderMap(pairs, MapKind.RESPONSE)}
-        if response.trailers:
-            maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = HeaderMap(
-                to_pairs(response.trailers), MapKind.RESPONSE_TRAILERS
-            )
+        trailers = HeaderMap(to_pairs(response.trailers), MapKind.RESPONSE_TRAILERS)
+        if trailers:
+            maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = trailers
         body = to_bytes(response.body)
-        sizes = (len(maps[MapType.HTTP_CALL_RESPONSE_HEADERS]), len(body), len(response.trailers or ()))
+        sizes = (len(maps[MapType.HTTP_CALL_RESPONSE_HEADERS]), len(body), len(trailers))
         self.deliver(
             token,
             "proxy_on_http_call_response",

@@ -6,6 +6,7 @@ import pytest
 import wasmtime
 
 from labkit.proxywasm import Host, Plugin, Request, Response, Status, StreamInfo
+from labkit.proxywasm.contexts import Context
 from labkit.proxywasm.headers import serialize
 from labkit.proxywasm.http import HttpContext
 from labkit.proxywasm.properties import lookup
@@ -179,3 +180,21 @@ def test_a_local_reply_without_details_has_empty_details(context: HttpContext, i
     context.stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "a")], end_of_stream=True)
     context.stream.local_reply(403, b"", [], -1, "", context)
     assert lookup(context, b"response\0code_details") == b""
+
+
+def test_repeated_trailers_that_become_one_count_once(caller: bytes) -> None:
+    answer = Response(trailers=[("grpc-status", "0"), ("grpc-status", "1"), ("x-t", "1")])
+    host = Host(clusters={"cluster": lambda request: answer})
+    plugin = Plugin.load(caller, host=host)
+    counts: list[int] = []
+    call = plugin.vm.call
+
+    def counting(name: str, context: Context, *args: int) -> int | None:
+        if name == "proxy_on_http_call_response":
+            counts.append(args[-1])
+        return call(name, context, *args)
+
+    plugin.vm.call = counting  # type: ignore[method-assign]
+    plugin.request()
+    host.advance(0)
+    assert counts == [2]
