@@ -10,7 +10,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from labkit.proxywasm.cache import ModuleCache
-from labkit.proxywasm.contexts import LogLine, PluginContext
+from labkit.proxywasm.contexts import Context, LogLine, PluginContext
+from labkit.proxywasm.enums import LogLevel
 from labkit.proxywasm.errors import ConfigRejected, PluginError, StartFailed, Trap
 from labkit.proxywasm.host import Host
 from labkit.proxywasm.http import HttpContext
@@ -157,43 +158,45 @@ class Plugin(Chain):
                 vm_configuration=settings.vm_config,
                 environment=settings.environment,
             )
-            try:
+            with contextlib.suppress(Trap):
                 vm.start()
-            except Trap as trap:
-                raise self._failed(StartFailed, f"did not start: {trap.message}", trap.callback, vm, trap) from trap
+            self._raise_trap(vm.vm_context)
         context = PluginContext(vm, name=settings.name, root_id=settings.root_id)
         vm.observer = self._observer
-        if not context.start():
-            raise self._failed(
-                StartFailed, "proxy_on_vm_start answered false", "proxy_on_vm_start", vm, vm.failure, context.logs
-            )
-        if not context.configure(settings.config):
-            if vm.failure is not None:
-                raise self._failed(
-                    StartFailed, "trapped while being configured", "proxy_on_configure", vm, vm.failure, context.logs
-                )
-            raise ConfigRejected(
-                "proxy_on_configure rejected the configuration",
-                module=self.name,
-                logs=[str(line) for line in context.logs],
-            )
+        try:
+            self._agree(context, settings.config)
+        except PluginError:
+            vm.contexts.pop(context.id, None)
+            raise
         self.host.vms[key] = vm
         self.vm, self.context = vm, context
         self._started_at = self.host.clock.monotonic_ns()
 
-    def _failed(
-        self,
-        kind: type[StartFailed],
-        message: str,
-        function: str,
-        vm: Vm,
-        trap: Trap | None,
-        logs: list[LogLine] | None = None,
-    ) -> StartFailed:
-        lines = [str(line) for line in vm.vm_context.logs + (logs or [])]
+    def _agree(self, context: PluginContext, config: bytes) -> None:
+        """Ask the plugin whether it can start with this configuration."""
+        started = context.start()
+        self._raise_trap(context)
+        if not started:
+            details = "\n".join(map(str, context.logs)) or None
+            name = "proxy_on_vm_start"
+            raise StartFailed(f"{name} answered false", module=self.name, function=name, details=details)
+        accepted = context.configure(config)
+        self._raise_trap(context)
+        if not accepted:
+            logs = [str(line) for line in context.logs]
+            raise ConfigRejected("proxy_on_configure rejected the configuration", module=self.name, logs=logs)
+
+    def _raise_trap(self, context: Context) -> None:
+        trap = context.vm.failure
         if trap is not None:
-            lines += [f"{trap.callback} trapped: {trap.code}", *(f"  {frame}" for frame in trap.frames)]
-        return kind(message, module=self.name, function=function, details="\n".join(lines) or None)
+            lines = [str(line) for line in context.vm.vm_context.logs + context.logs if line.level < LogLevel.CRITICAL]
+            lines += [f"  {frame}" for frame in trap.frames]
+            raise StartFailed(
+                f"did not start: {trap.callback} trapped: {trap.code}",
+                module=self.name,
+                function=trap.callback,
+                details="\n".join(lines) or None,
+            ) from trap
 
     def new_context(self, stream: HttpStream) -> HttpContext | None:
         """A context for a new stream; None when the plugin failed and its strategy is to let streams pass."""

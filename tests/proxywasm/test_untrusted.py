@@ -135,7 +135,8 @@ def test_a_rejected_configuration_shows_what_the_plugin_logged():
 def test_a_trap_while_starting(name):
     with pytest.raises(StartFailed) as caught:
         Plugin.load(probe_wat(abi.V0_2_1, [], {name: "(unreachable)"}).encode())
-    assert "unreachable" in (caught.value.details or "")
+    assert "unreachable" in caught.value.message
+    assert name in (caught.value.function or "")
 
 
 def test_a_trap_in_a_start_function():
