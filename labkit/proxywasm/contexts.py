@@ -200,6 +200,7 @@ class PluginContext(Context):
         call_buffers: Body of the call-out being answered, and the configuration while it is handed over.
         status: Code and message of the last call-out that failed.
         tick_period: Milliseconds; 0 for no ticks.
+        ticks_set: How often the period was set.
     """
 
     def __init__(self, vm: Vm, *, name: str = "", root_id: str = "", config: bytes = b"") -> None:
@@ -212,6 +213,7 @@ class PluginContext(Context):
         self.status: tuple[int, str] = (0, "")
         self.callouts = Callouts(self)
         self.tick_period = 0
+        self.ticks_set = 0
         self.done_pending = False
         self.done = False
 

@@ -91,17 +91,20 @@ class Host:
         self.call_later(0, action)
 
     def set_tick_period(self, plugin: PluginContext, period: int) -> None:
-        """Call `proxy_on_tick` every `period` milliseconds; 0 stops."""
-        running = plugin.tick_period > 0
+        """Call `proxy_on_tick` every `period` milliseconds from now on; 0 stops."""
         plugin.tick_period = period
-        if period and not running:
+        plugin.ticks_set += 1
+        if period:
             self._schedule_tick(plugin)
 
     def _schedule_tick(self, plugin: PluginContext) -> None:
+        current = plugin.ticks_set
+
         def tick() -> None:
-            if plugin.tick_period and plugin.vm.failure is None:
+            # Whoever sets the period anew, even from the tick itself, begins anew.
+            if plugin.ticks_set == current and plugin.tick_period and plugin.vm.failure is None:
                 plugin.enter("proxy_on_tick")
-                if plugin.tick_period:
+                if plugin.ticks_set == current:
                     self._schedule_tick(plugin)
 
         self.call_later(plugin.tick_period / 1e3, tick)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import wasmtime
 
+from labkit import wasm
 from labkit.errors import UsageError
 from labkit.proxywasm import abi
 from labkit.proxywasm._engine import Engine, EngineKey, engine_for
@@ -65,8 +66,11 @@ class Module:
         default_name, code = read(source)
         name = name or default_name
         engine = engine_for(EngineKey.of(limits or Limits()))
+        # What can be told from the names is told before the long compilation.
+        names = _parse(code, name)
+        version = _version(names, name)
+        _check_imports(names, version, name)
         compiled = (cache or ModuleCache.default()).get(engine, code, name)
-        version = _version(compiled, name)
         return cls(
             name=name,
             digest="sha256:" + hashlib.sha256(code).hexdigest(),
@@ -95,6 +99,7 @@ def read(source: ModuleSource) -> tuple[str, bytes]:
 
 
 def _pull(reference: str) -> bytes:
+    # The one look upwards: images are a convenience that the host works without.
     try:
         from labkit import oci
     except ImportError:
@@ -121,10 +126,20 @@ def _binary(data: bytes, name: str) -> bytes:
     )
 
 
-def _version(compiled: wasmtime.Module, name: str) -> str:
-    exports = [export.name for export in compiled.exports]
-    found = [export for export in exports if export.startswith("proxy_abi_version_")]
-    known = [export for export in found if export in abi.MARKERS]
+def _parse(code: bytes, name: str) -> wasm.Module:
+    try:
+        module = wasm.Module.parse(code)
+        # Both are read when first asked for.
+        _ = module.imports, module.exports
+    except wasm.MalformedModule as error:
+        raise InvalidModule(
+            f"is no valid WebAssembly module: {error.problem} (byte {error.offset})", module=name, hint=error.hint
+        ) from None
+    return module
+
+
+def _version(module: wasm.Module, name: str) -> str:
+    found = [export.name for export in module.exports if export.name.startswith("proxy_abi_version_")]
     if not found:
         raise AbiError(
             "exports no ABI marker such as proxy_abi_version_0_2_1",
@@ -133,14 +148,21 @@ def _version(compiled: wasmtime.Module, name: str) -> str:
         )
     if len(found) > 1:
         raise AbiError(f"exports {len(found)} ABI markers: {', '.join(sorted(found))}", module=name, function=found[1])
-    if not known:
+    if found[0] not in abi.MARKERS:
         raise AbiError(
             f"follows an ABI that is not known here: {found[0]}",
             module=name,
             function=found[0],
             hint=f"known: {', '.join(abi.VERSIONS)}",
         )
-    return abi.MARKERS[known[0]]
+    return abi.MARKERS[found[0]]
+
+
+def _check_imports(module: wasm.Module, version: str, name: str) -> None:
+    known = abi.host_functions(version)
+    unknown = [f"{item.module}.{item.name}" for item in module.imports if (item.module, item.name) not in known]
+    if unknown:
+        raise UnknownImports(list(dict.fromkeys(unknown)), module=name, version=version, hint=_import_hint(unknown))
 
 
 def _type(ty: wasmtime.FuncType) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -149,21 +171,16 @@ def _type(ty: wasmtime.FuncType) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _imports(compiled: wasmtime.Module, version: str, name: str) -> tuple[abi.Function, ...]:
     known = abi.host_functions(version)
-    unknown, wrong, imports = [], [], []
+    wrong, imports = [], []
     for item in compiled.imports:
-        function = known.get((item.module, item.name or ""))
-        label = f"{item.module}.{item.name}"
-        if function is None:
-            unknown.append(label)
-        elif not isinstance(item.type, wasmtime.FuncType) or _type(item.type) != (
+        function = known[item.module, item.name or ""]
+        if isinstance(item.type, wasmtime.FuncType) and _type(item.type) == (
             function.wasm_params,
             function.wasm_results,
         ):
-            wrong.append(f"{label} must be {function.signature()}")
-        else:
             imports.append(function)
-    if unknown:
-        raise UnknownImports(unknown, module=name, version=version, hint=_import_hint(unknown))
+        else:
+            wrong.append(f"{item.module}.{item.name} must be {function.signature()}")
     if wrong:
         raise AbiError(f"imports with a wrong type: {'; '.join(wrong)}", module=name, function=wrong[0].split()[0])
     # A module may import one function several times.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from labkit.proxywasm.cache import ModuleCache
 from labkit.proxywasm.contexts import Context, LogLine, PluginContext
 from labkit.proxywasm.enums import LogLevel
-from labkit.proxywasm.errors import ConfigRejected, PluginError, StartFailed, Trap
+from labkit.proxywasm.errors import ConfigRejected, PluginError, StartFailed, StreamClosed, Trap
 from labkit.proxywasm.host import Host
 from labkit.proxywasm.http import HttpContext
 from labkit.proxywasm.limits import Limits
@@ -200,6 +200,8 @@ class Plugin(Chain):
 
     def new_context(self, stream: HttpStream) -> HttpContext | None:
         """A context for a new stream; None when the plugin failed and its strategy is to let streams pass."""
+        if self.context.done or self.context.done_pending:
+            raise StreamClosed("the plugin is closed", module=self.name)
         if self.vm.failure is not None:
             if self.fail is FailStrategy.OPEN:
                 return None

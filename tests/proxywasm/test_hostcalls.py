@@ -65,6 +65,23 @@ def test_set_tick_period_milliseconds(host):
     assert len(probe.plugin.logs) == 3
 
 
+def test_setting_the_tick_period_anew_begins_anew(host):
+    tick = (
+        "(drop (call $proxy_log (i32.const 2) (i32.const 0) (i32.const 0)))"
+        "(drop (call $proxy_set_tick_period_milliseconds (i32.const 200)))"
+    )
+    probe = Probe(host=host, callbacks={"proxy_on_tick": tick})
+    probe.call("proxy_set_tick_period_milliseconds", 100)
+    host.advance(0.05)
+    probe.call("proxy_set_tick_period_milliseconds", 100)
+    host.advance(0.09)
+    assert probe.plugin.logs == []
+    host.advance(0.01)
+    assert len(probe.plugin.logs) == 1
+    host.advance(0.4)
+    assert len(probe.plugin.logs) == 3
+
+
 # -- header maps
 
 
@@ -217,6 +234,26 @@ def test_get_property(paused):
         assert probe.call("proxy_get_property", path, context=context) == (OK, expected), path
     assert probe.call("proxy_get_property", "nothing", context=context) == (NOT_FOUND,)
     assert probe.call("proxy_get_property", "request\0nothing", context=context) == (NOT_FOUND,)
+
+
+@pytest.mark.parametrize(
+    ("version", "flavour", "known"),
+    [
+        (abi.V0_2_100, None, True),
+        (abi.V0_2_1, None, False),
+        (abi.V0_2_1, "higress", True),
+        (abi.V0_2_100, "envoy", False),
+    ],
+)
+def test_higress_knows_the_route_before_the_router_ran(version, flavour, known):
+    probe = Probe(version=version, host=Host(flavour=flavour), callbacks=PAUSE)
+    stream = probe.stream()
+    stream.info.route = "default/foo"
+    stream.request_headers(REQUEST)
+    answer = probe.call("proxy_get_property", "route_name", context=stream.contexts[0])
+    assert answer == ((OK, b"default/foo") if known else (NOT_FOUND,))
+    xds = probe.call("proxy_get_property", "xds\0route_name", context=stream.contexts[0])
+    assert xds == (OK, b"default/foo"), "Envoy has it under another name"
 
 
 def test_properties_of_the_caller_win(paused):

@@ -211,6 +211,8 @@ def test_shutdown_can_be_deferred():
     probe.call("proxy_done")
     assert probe.plugin.context.done
     probe.plugin.close()
+    with pytest.raises(StreamClosed):
+        probe.plugin.request()
 
 
 def test_callbacks_that_come_beside_the_phases(host):
