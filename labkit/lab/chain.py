@@ -33,13 +33,31 @@ def steps_of(events: Sequence[Event], plugin: str, generation: int) -> list[Even
     Steps 1 to 3 know no plugin yet: the last ones before step 4 count. Steps that have not happened are left out.
     """
     found: dict[int, Event] = {}
-    for event in events:
+    start = created(events, plugin, generation)
+    for place, event in enumerate(events):
         ours = event.plugin == plugin and event.generation == generation
-        if (1 <= event.step <= 3 and 4 not in found and not event.error) or (
-            event.step >= 4 and ours and not event.error
-        ):
+        before = 1 <= event.step <= 3 and (start is None or place < start)
+        if not event.error and (before or (event.step >= 4 and ours and start is not None and place >= start)):
             found[event.step] = event
     return [found[number] for number in sorted(found)]
+
+
+def created(events: Sequence[Event], plugin: str, generation: int) -> int | None:
+    """The place of the event with which one generation of a plugin began: the last time, if it was made anew.
+
+    A plugin that was deleted and created again counts its generations from 1 again. Step 4 is where a generation
+    begins; with an API server that keeps no journal it is the first step 5.
+    """
+    place: int | None = None
+    current: int | None = None
+    for number, event in enumerate(events):
+        if event.plugin != plugin or event.step not in {4, 5}:
+            continue
+        begins = event.step == 4 or event.generation != current
+        current = event.generation
+        if begins and event.generation == generation:
+            place = number
+    return place
 
 
 def check(steps: Sequence[Event], module: Path) -> list[Link]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.errors import UsageError
 from labkit.events import STEPS, Event
+from labkit.lab.chain import created
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,15 @@ def trace(events: Sequence[Event], plugin: str | None = None) -> Trace:
             f"the journal knows no plugin {plugin!r}",
             hint=f"it knows: {', '.join(names)}" if names else "no WasmPlugin was applied yet: labkit apply -f …",
         )
-    generation = max((event.generation or 0 for event in known if event.plugin == plugin), default=None)
+    # Not the highest: a plugin that was deleted and created again counts from 1 again.
+    begun = [event.generation for event in known if event.plugin == plugin and event.step in {4, 5}]
+    generation = begun[-1] if begun else None
+    start = created(events, plugin, generation) if plugin and generation is not None else None
     last: dict[int, Event] = {}
-    first = next((event for event in events if event.plugin == plugin and event.generation == generation), None)
-    for event in events:
-        # Compiling and pushing know no plugin yet: what happened before the plugin's first event belongs to it.
-        before = 1 <= event.step <= 3 and (first is None or event.at <= first.at)
-        if before or (event.step >= 4 and event.plugin == plugin and event.generation == generation):
+    for place, event in enumerate(events):
+        ours = event.plugin == plugin and event.generation == generation and start is not None and place >= start
+        # Compiling and pushing know no plugin yet: what happened before the plugin was created belongs to it.
+        before = 1 <= event.step <= 3 and (start is None or place < start)
+        if before or (event.step >= 4 and ours):
             last[event.step] = event
     return Trace(plugin, generation, tuple(TracedStep(n, name, last.get(n)) for n, name in STEPS.items()))
