@@ -71,18 +71,17 @@ class HttpContext(Context):
         return self.map(kind) if found is None else found
 
     def mutable_map(self, kind: int) -> HeaderMap | None:
-        """A header map for changing; asking for trailers during the last chunk makes them."""
+        """A header map for changing; asking for trailers when the whole body is there makes them."""
         if kind > MapType.RESPONSE_TRAILERS:
             return None
         found = self.maps[kind]
         side = kind >> 1
         if found is None and kind & 1 and self.bodies[side] is not None and self.end_of_stream:
+            made = HeaderMap((), _TRAILERS[side])
             direction = self.stream.directions[side]
-            if self.logging:
-                # Too late to be sent; Envoy takes them all the same.
-                found = self.maps[kind] = HeaderMap((), _TRAILERS[side])
-            elif direction.last_chunk and direction.trailers is None:
-                found = self.maps[kind] = direction.add_trailers(HeaderMap((), _TRAILERS[side]))
+            # Envoy makes them even when it is too late to send them.
+            late = self.logging or direction.trailers is not None
+            found = self.maps[kind] = made if late else direction.add_trailers(made)
         return found
 
     def map_missing(self) -> Status:
@@ -96,9 +95,12 @@ class HttpContext(Context):
     def find_buffer(self, kind: int) -> bytes | bytearray | None:
         """A buffer, without remembering that it was looked at."""
         if kind in (BufferType.HTTP_REQUEST_BODY, BufferType.HTTP_RESPONSE_BODY):
-            # Envoy hands out an empty, unchangeable buffer when there is no body now.
             body = self.bodies[kind]
-            return b"" if body is None else body
+            if body is not None:
+                return body
+            # Envoy hands out an empty buffer when there is no body now; changing it fails, unless the plugin was the
+            # last to hold back the body.
+            return bytearray() if (self.request, self.response)[kind].buffering else b""
         return super().find_buffer(kind)
 
     # -- what host functions do
