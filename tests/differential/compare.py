@@ -48,23 +48,30 @@ def normalise(outcome: Outcome) -> Outcome:
     )
 
 
+def decode_pairs(escaped: str) -> list[tuple[bytes, bytes]]:
+    """A header map as the plugin `script` logs it."""
+    data = unquote_to_bytes(escaped)
+    (count,) = struct.unpack_from("<I", data)
+    sizes = struct.unpack_from(f"<{2 * count}I", data, 4)
+    pairs, at = [], 4 + 8 * count
+    for key_size, value_size in zip(sizes[::2], sizes[1::2], strict=True):
+        pairs.append((data[at : at + key_size], data[at + key_size + 1 : at + key_size + 1 + value_size]))
+        at += key_size + value_size + 2
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes behind the last pair")
+    return pairs
+
+
 def _log_line(line: str) -> str:
     """Header maps spelled out, without the milliseconds that a call-out took and without Envoy's own date."""
     found = PAIRS.fullmatch(line)
     if found is None or not found[2]:
         return line
-    data = unquote_to_bytes(found[2])
-    (count,) = struct.unpack_from("<I", data)
-    sizes = struct.unpack_from(f"<{2 * count}I", data, 4)
-    shown, at = [], 4 + 8 * count
-    for key_size, value_size in zip(sizes[::2], sizes[1::2], strict=True):
-        key, value = data[at : at + key_size], data[at + key_size + 1 : at + key_size + 1 + value_size]
-        at += key_size + value_size + 2
-        if key == b"x-envoy-upstream-service-time":
-            value = b"0"
-        if key != b"date" or value == DATE.encode():
-            shown.append((key, value))
-    return f"{found[1]} {shown} {data[at:]!r}"
+    shown = [
+        (key, b"0" if key == b"x-envoy-upstream-service-time" else value)
+        for key, value in _without_own_date(tuple(decode_pairs(found[2])))
+    ]
+    return f"{found[1]} {shown}"
 
 
 def _message(message: Message | None) -> Message | None:

@@ -89,6 +89,10 @@ class Envoy:
         tagged = replace(case, request=tag(case.request, number))
         return self._run(self._exchange(tagged, number.encode()))
 
+    def wait(self) -> int:
+        """Wait for Envoy to end of its own accord; its exit code."""
+        return self._process.wait(30)
+
     def _ended(self) -> RuntimeError:
         log = self._log.read_text(errors="replace")[-4000:]
         return RuntimeError(f"Envoy ended with {self._process.returncode}:\n{log}")

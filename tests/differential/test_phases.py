@@ -289,3 +289,37 @@ def test_rules_of_the_wrapper_choose_the_configuration(authority: str, differ: D
 def test_call_out_of_the_wrapper(call: str, differ: Differ) -> None:
     answer = response(200, ("x-answer", "1"), chunks=(b"called",))
     differ.check(Case("wrapped", request("/", ("x-call", call)), response(), answer))
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind"), [("b", "1"), ("B", "1"), ("d", "3"), ("D", "3"), ("r", "1"), ("d", "1"), ("l", "3")]
+)
+@pytest.mark.parametrize("trailers", [(), (("x-t", "T"),)], ids=["bare", "trailers"])
+def test_trailers_made_by_the_plugin(
+    phase: str, kind: str, trailers: tuple[tuple[str, str], ...], differ: Differ
+) -> None:
+    upstream = response(200, chunks=BODY, trailers=trailers)
+    run(differ, (phase, "add", kind, "x-made", "1"), (phase, "size", kind), trailers=trailers, upstream=upstream)
+
+
+@pytest.mark.parametrize(("phase", "stream", "kind"), [("B", "0", "1"), ("D", "1", "3")])
+def test_trailers_made_while_the_whole_body_is_held_back(phase: str, stream: str, kind: str, differ: Differ) -> None:
+    run(
+        differ,
+        (phase.lower(), "return", "1"),
+        ("k", "add", kind, "x-made", "1"),
+        ("k", "set_buffer", stream, "0", "99", "new"),
+        ("k", "continue_stream", stream),
+        trailers=(),
+        upstream=response(200, chunks=BODY),
+    )
+
+
+def test_a_body_that_was_held_back_can_be_written_to_in_vain(differ: Differ) -> None:
+    run(
+        differ,
+        ("b", "return", "1"),
+        ("k", "continue_stream", "0"),
+        ("r", "set_buffer", "0", "0", "9", "late"),
+        trailers=(),
+    )
