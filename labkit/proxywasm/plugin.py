@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -57,6 +57,7 @@ class _Settings:
     vm_config: bytes
     vm_id: str
     environment: dict[str, str]
+    arguments: tuple[str, ...]
     limits: Limits
 
 
@@ -98,6 +99,7 @@ class Plugin(Chain):
         config: Config = None,
         vm_config: Config = None,
         env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
         vm_id: str = "",
         root_id: str = "",
         name: str | None = None,
@@ -114,6 +116,7 @@ class Plugin(Chain):
             config: The plugin's configuration.
             vm_config: The VM's configuration.
             env: Environment variables of the VM; the machine's own are never passed.
+            args: WASI arguments of the VM; none in Envoy.
             vm_id: Plugins with the same one share data and queues.
             root_id: Which plugin of the module, when it has several.
             name: What to call it; the file's name by default.
@@ -135,6 +138,7 @@ class Plugin(Chain):
             vm_config=config_bytes(vm_config),
             vm_id=vm_id,
             environment=dict(env or {}),
+            arguments=tuple(args),
             limits=limits,
         )
         host = host or Host()
@@ -157,6 +161,7 @@ class Plugin(Chain):
                 vm_id=settings.vm_id,
                 vm_configuration=settings.vm_config,
                 environment=settings.environment,
+                arguments=settings.arguments,
             )
             with contextlib.suppress(Trap):
                 vm.start()

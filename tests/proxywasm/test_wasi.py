@@ -42,9 +42,14 @@ def test_the_environment_is_the_vms_own(host, monkeypatch):
     assert probe.raw("environ_get", OUTSIDE, buffer) == EFAULT
 
 
-def test_there_are_no_arguments(probe):
+def test_there_are_no_arguments_unless_given(probe):
     assert probe.call("args_sizes_get") == (SUCCESS, 0, 0)
     assert probe.raw("args_get", 0, 0) == SUCCESS
+    probe.vm.arguments = ("plugin", "-v")
+    assert probe.call("args_sizes_get") == (SUCCESS, 2, len("plugin\0-v\0"))
+    pointers, buffer = probe.put(bytes(8))[0], probe.put(bytes(16))[0]
+    assert probe.raw("args_get", pointers, buffer) == SUCCESS
+    assert probe.vm.memory.read(buffer, 10) == b"plugin\0-v\0"
 
 
 def test_clocks(probe):

@@ -17,37 +17,46 @@ _STREAMS = {1: LogLevel.INFO, 2: LogLevel.ERROR}
 
 
 def args_get(vm: Vm, argv: int, buffer: int) -> int:
-    """There are no arguments."""
-    return _SUCCESS
+    """The VM's own arguments; Envoy has none."""
+    return _write_strings(vm, _arguments(vm), argv, buffer)
 
 
 def args_sizes_get(vm: Vm, count: int, size: int) -> int:
-    """There are no arguments."""
-    vm.memory.write_u32(count, 0)
-    vm.memory.write_u32(size, 0)
-    return _SUCCESS
+    """Number and bytes of the VM's own arguments."""
+    return _write_sizes(vm, _arguments(vm), count, size)
 
 
 def environ_get(vm: Vm, environ: int, buffer: int) -> int:
     """The VM's own environment variables."""
-    for entry in _environment(vm):
-        vm.memory.write_u32(environ, buffer)
-        vm.memory.write(buffer, entry)
-        environ += 4
-        buffer += len(entry)
-    return _SUCCESS
+    return _write_strings(vm, _environment(vm), environ, buffer)
 
 
 def environ_sizes_get(vm: Vm, count: int, size: int) -> int:
     """Number and bytes of the VM's own environment variables."""
-    entries = _environment(vm)
-    vm.memory.write_u32(count, len(entries))
-    vm.memory.write_u32(size, sum(map(len, entries)))
-    return _SUCCESS
+    return _write_sizes(vm, _environment(vm), count, size)
+
+
+def _arguments(vm: Vm) -> list[bytes]:
+    return [f"{argument}\0".encode() for argument in vm.arguments]
 
 
 def _environment(vm: Vm) -> list[bytes]:
     return [f"{name}={value}\0".encode() for name, value in vm.environment.items()]
+
+
+def _write_strings(vm: Vm, strings: list[bytes], pointers: int, buffer: int) -> int:
+    for string in strings:
+        vm.memory.write_u32(pointers, buffer)
+        vm.memory.write(buffer, string)
+        pointers += 4
+        buffer += len(string)
+    return _SUCCESS
+
+
+def _write_sizes(vm: Vm, strings: list[bytes], count: int, size: int) -> int:
+    vm.memory.write_u32(count, len(strings))
+    vm.memory.write_u32(size, sum(map(len, strings)))
+    return _SUCCESS
 
 
 def clock_time_get(vm: Vm, clock: int, precision: int, time: int) -> int:
