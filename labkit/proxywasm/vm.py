@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import wasmtime
@@ -86,6 +86,7 @@ class Vm:
         vm_id: str = "",
         vm_configuration: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         from labkit.proxywasm._fast.path import FastPath
         from labkit.proxywasm.contexts import VmContext
@@ -97,6 +98,7 @@ class Vm:
         self.vm_id: str = vm_id
         self.vm_configuration = vm_configuration
         self.environment = dict(environment or {})
+        self.arguments = tuple(arguments)
         self.failure: Trap | None = None
         self.stop_iteration = False
         self.observer: Observer | None = None
