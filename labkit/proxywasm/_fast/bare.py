@@ -55,7 +55,7 @@ class BareRequest:
             context_id = vm.allocate_context_id()
             self._image.load(fast, context_id)
             fast.load_clock()
-            walk = Walk(fast, context_id, self._prepared.new_stream, self._steps, {}, {})
+            walk = Walk(fast, self._prepared.plugin.context, context_id, self._prepared.new_stream, self._steps, {}, {})
             done = walk.go()
             if not walk.ordinary:
                 self._explain(walk, done)

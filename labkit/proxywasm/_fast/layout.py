@@ -27,6 +27,9 @@ CONTROL_WORDS: Final = (
     "STEPS_PLANNED",
     "STOP",
     "BUSY",
+    # What the allocator answered when that was no use: a flag, and the address.
+    "REFUSED",
+    "REFUSED_ADDRESS",
     "STEPS_DONE",
     # What the plugin changed.
     "CHANGED",

@@ -27,6 +27,7 @@ from labkit.proxywasm.abi import LogLevel, MapType, Status
 from labkit.proxywasm.clock import FakeClock
 from labkit.proxywasm.headers import Pair, parse, serialize
 from labkit.proxywasm.http import HttpContext
+from labkit.proxywasm.memory import OutOfBounds
 
 if TYPE_CHECKING:
     import wasmtime
@@ -85,6 +86,7 @@ class FastPath:
         self.handed_over = 0
         self.wanted = Wanted()
         self._attached = False
+        self._away: tuple[Context, Context] | None = None
         self._callback = ""
         self._blank = bytes(STATE_END - STATE)
 
@@ -110,46 +112,73 @@ class FastPath:
     def enter(self, name: str) -> None:
         """A callback begins: what it is known to ask for is made resident."""
         self._callback = name
+        self._away = None
         if name in self.wanted.callbacks and self.vm.observer is None:
             self.push()
 
     def leave(self) -> None:
-        """The callback is over, or trapped."""
+        """The callback is over, or trapped; or Python's turn begins."""
+        self._away = None
         if self.context is not None:
             self.pull()
             self.clear()
 
     def guard(self, function: abi.Function, handler: Handler) -> Handler:
         """`handler` with the resident state handed over to Python before it, and resident again after it."""
-        if function.group in _STATELESS and function.name != "fd_write":
-            return handler
+        stateless = function.group in _STATELESS and function.name != "fd_write"
         note = self.wanted.note_of(function.name)
 
         def guarded(vm: Vm, *args: int) -> int:
-            if self._attached and self.view[PLACES["BUSY"]]:
-                return self._for_allocator(handler, args)
+            if not self._attached:
+                return handler(vm, *args)
+            if self.view[PLACES["BUSY"]]:
+                self._go_away()
+                return handler(vm, *args)
+            self._come_back()
+            if stateless:
+                return self._without_state(handler, args)
             if self.walking is not None and self.context is None:
                 self.walking.materialize()
             self.leave()
-            if note is not None and self._attached:
+            if note is not None:
                 note(vm, self._callback, args)
             try:
                 return handler(vm, *args)
             finally:
-                if vm.observer is None and self._attached:
+                if vm.observer is None:
                     self.push()
 
         return guarded
 
-    def _for_allocator(self, handler: Handler, args: tuple[int, ...]) -> int:
-        """A call from the plugin's allocator, while it works for the responder: on behalf of the VM, as always."""
-        vm = self.vm
-        saved = vm.current, vm.context
-        vm.current = vm.context = vm.vm_context
+    def _without_state(self, handler: Handler, args: tuple[int, ...]) -> int:
         try:
-            return handler(vm, *args)
-        finally:
-            vm.current, vm.context = saved
+            return handler(self.vm, *args)
+        except OutOfBounds:
+            # What is wrong with the call is noted with the stream.
+            if self.walking is not None and self.context is None:
+                self.walking.materialize()
+                self.leave()
+            raise
+
+    def take_allocation(self) -> int | None:
+        """What the plugin's allocator answered when the responder asked and could not use it; once."""
+        refused, address = TWO_WORDS.unpack_from(self.view, PLACES["REFUSED"]) if self._attached else (0, 0)
+        if not refused:
+            return None
+        WORD.pack_into(self.view, PLACES["REFUSED"], 0)
+        return int(address)
+
+    def _go_away(self) -> None:
+        """The plugin's allocator, working for the responder, called: that is on behalf of the VM, as always."""
+        vm = self.vm
+        if self._away is None:
+            self._away = vm.current, vm.context
+            vm.current = vm.context = vm.vm_context
+
+    def _come_back(self) -> None:
+        if self._away is not None:
+            self.vm.current, self.vm.context = self._away
+            self._away = None
 
     # -- Python → responder
 

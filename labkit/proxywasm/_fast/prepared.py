@@ -134,7 +134,7 @@ class PreparedRequest:
             context_id = vm.allocate_context_id()
             image.load(fast, context_id)
             fast.load_clock()
-            walk = Walk(fast, context_id, self.new_stream, self.steps, self._maps, self._bodies)
+            walk = Walk(fast, self.plugin.context, context_id, self.new_stream, self.steps, self._maps, self._bodies)
             done = walk.go()
             results = RESULTS.unpack_from(fast.view, RESULTS_AT)
             if walk.ordinary and results[2] and not results[5]:

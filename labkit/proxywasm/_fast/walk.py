@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import wasmtime
 
     from labkit.proxywasm._fast.path import FastPath
+    from labkit.proxywasm.contexts import PluginContext
     from labkit.proxywasm.http import HttpContext
     from labkit.proxywasm.stream import HttpStream
 
@@ -176,6 +177,7 @@ class Walk:
     def __init__(
         self,
         fast: FastPath,
+        root: PluginContext,
         context_id: int,
         make_stream: Callable[[], HttpStream],
         steps: Sequence[Step],
@@ -183,6 +185,7 @@ class Walk:
         bodies: Mapping[int, bytes],
     ) -> None:
         self.fast = fast
+        self.root = root
         self.context_id = context_id
         self.make_stream = make_stream
         self.steps = steps
@@ -194,7 +197,7 @@ class Walk:
         fast = self.fast
         fast.walking = self
         try:
-            self.trap, self.error = fast.vm.walk(fast.walk)
+            self.trap, self.error = fast.vm.walk(fast.walk, self.root)
         finally:
             fast.walking = None
         if self.trap is not None or self.error is not None or fast.vm.pending is not None:

@@ -53,15 +53,21 @@
   (func $out_in_guest (param $pointer i32) (param $size i32) (result i32)
     (i32.and (call $in_guest (local.get $pointer) (i32.const 4)) (call $in_guest (local.get $size) (i32.const 4))))
 
-  ;; Memory for an answer from the plugin's own allocator; 0 when it has none or lies about it: then the caller leaves
-  ;; the call to Python. Should the allocator call the host, it does not do so on behalf of the stream: busy.
+  ;; Memory for an answer from the plugin's own allocator; 0 when it has none or lies about it: then Python takes the
+  ;; call over, and what the allocator answered. Should the allocator call the host, it does not do so on behalf of the
+  ;; stream: busy.
   (func $allocate_answer (param $size i32) (result i32)
     (local $address i32)
     (i32.store $host (i32.const %BUSY%) (i32.const 1))
     (local.set $address (call $allocate (local.get $size)))
     (i32.store $host (i32.const %BUSY%) (i32.const 0))
-    (if (i32.eqz (call $in_guest (local.get $address) (local.get $size))) (then (return (i32.const 0))))
-    (local.get $address))
+    (if (i32.and
+          (i32.ne (local.get $address) (i32.const 0))
+          (call $in_guest (local.get $address) (local.get $size)))
+      (then (return (local.get $address))))
+    (i32.store $host (i32.const %REFUSED%) (i32.const 1))
+    (i32.store $host (i32.const %REFUSED_ADDRESS%) (local.get $address))
+    (i32.const 0))
 
   ;; Hands $size bytes of $host to the plugin and says where; 0 when that failed. The places were checked.
   (func $answer (param $ours i32) (param $size i32) (param $pointer_at i32) (param $size_at i32) (result i32)
