@@ -199,8 +199,10 @@ def _update_under_load(lab: Lab, manifest: dict[str, Any], url: str) -> Update:
         started = time.time()
         delivery.apply_manifest(lab, changed)
         seconds = _arrives(load, CHANGED) - started
-        delivery.apply_manifest(lab, manifest)
+        (undone,) = delivery.apply_manifest(lab, manifest)
         _arrives(load, reply)
+    # A reply may come before the agent has seen in Envoy's config dump what made it: the journal is complete now.
+    lab.kube().wait_for_ready(undone.object)
     return Update(round(seconds, 4), len(load.answers), load.failed)
 
 
