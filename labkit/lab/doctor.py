@@ -84,8 +84,9 @@ def _envoy() -> str | None:
     from labkit import gateway
 
     binary = gateway.envoy_path()
-    printed = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout.split()
-    return next((word for word in printed if "/" in word and not word.startswith("/")), None)
+    printed = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
+    # Envoy prints "<its path>  version: <commit>/<version>/<state>/<build>/<TLS library>".
+    return printed.rpartition("version:")[2].strip() or None
 
 
 def _installed(package: str) -> str | None:

@@ -137,6 +137,8 @@ def build(
     go = go or find_go()
     target = Path(output) if output is not None else directory / "plugin.wasm"
     target = target.absolute()
+    if target.is_dir():
+        raise SourceError(f"{target} is a directory", hint=f"name the file in it: {target / 'plugin.wasm'}")
     target.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with _beside(target) as unfinished:

@@ -98,6 +98,14 @@ def test_sources_that_are_no_plugin_are_told_why(tmp_path: Path, prepare, error:
     assert caught.value.hint
 
 
+def test_an_output_that_is_a_directory_is_refused_before_compiling(tmp_path: Path):
+    output = tmp_path / "output"
+    output.mkdir()
+    with pytest.raises(SourceError, match="output is a directory"):
+        toolchains.build(plugin(tmp_path / "source"), output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "source"]
+
+
 def test_a_dependency_without_network_is_told_from_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GOPROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
