@@ -137,7 +137,7 @@ class FastPath:
             self._come_back()
             if stateless:
                 return self._without_state(handler, args)
-            if self.walking is not None and self.context is None:
+            if self.walking is not None and self.walking.stream is None:
                 self.walking.materialize()
             self.leave()
             if note is not None:
@@ -155,7 +155,7 @@ class FastPath:
             return handler(self.vm, *args)
         except OutOfBounds:
             # What is wrong with the call is noted with the stream.
-            if self.walking is not None and self.context is None:
+            if self.walking is not None and self.walking.stream is None:
                 self.walking.materialize()
                 self.leave()
             raise

@@ -271,13 +271,13 @@ class Walk:
         results = [WORD.unpack_from(fast.view, STEPS_AT + STEP_SIZE * index + RESULT_AT)[0] for index in range(done)]
         if self.broken:
             results.append(0)
-        context = fast.context if self.stream is not None else None
-        if context is None:
+        if self.stream is None:
             saved = fast.vm.current, fast.vm.context
-            context = self._materialize(len(results) - 1)
+            self._materialize(len(results) - 1)
             fast.vm.current, fast.vm.context = saved
         fast.leave()
         assert self.stream is not None
+        context = self.stream.contexts[0]
         fast.replays[context.id] = Replay(self, results, context)
         return self.stream
 
