@@ -16,16 +16,17 @@ class Memory:
 
     __slots__ = ("_handle", "_view")
 
-    def __init__(self, handle: MemoryHandle) -> None:
+    def __init__(self, handle: MemoryHandle | None) -> None:
         self._handle = handle
-        self._view = handle.view()
+        self._view = memoryview(b"") if handle is None else handle.view()
 
     def __len__(self) -> int:
-        return self._handle.size()
+        return 0 if self._handle is None else self._handle.size()
 
     def _grown(self, end: int) -> memoryview:
         if end > len(self._view):
-            self._view = self._handle.view()
+            if self._handle is not None:
+                self._view = self._handle.view()
             if end > len(self._view):
                 raise OutOfBounds(f"address {end:#x} is beyond the memory's end at {len(self._view):#x}")
         return self._view

@@ -29,7 +29,7 @@ from labkit.proxywasm.memory import Memory, OutOfBounds
 from labkit.proxywasm.traps import trap_from
 
 if TYPE_CHECKING:
-    from labkit.proxywasm.contexts import Context, PluginContext
+    from labkit.proxywasm.contexts import Context
     from labkit.proxywasm.host import Host
     from labkit.proxywasm.module import Module
 
@@ -106,12 +106,10 @@ class Vm:
         self.higress = host.flavour == "higress" or (host.flavour is None and module.version == abi.V0_2_100)
         self.lock = threading.RLock()
         self.contexts: dict[int, Context] = {}
-        self.plugins: dict[str, PluginContext] = {}
         self.actions: deque[Callable[[], None]] = deque()
         self.next_context_id = 1
         self._next_calls = {"http": 0, "grpc": 1, "grpc_stream": 2, "redis": 3}
         self._depth = 0
-        self._epoch_uses = -1
         self._ticker = module.engine.ticker
         self._ticks = _NEVER if limits.deadline is None else max(int(limits.deadline / TICK), 1) + 1
         self.vm_context = VmContext(self)
@@ -127,12 +125,14 @@ class Vm:
         # Fuel is the plugin's alone: what answers for Python must not use it up.
         self.fast = FastPath(self) if host.fast and limits.fuel is None else None
         self._thunks = link(self, self._linker)
+        # A module's own start section may call the host, which then knows no memory yet.
+        self.memory = Memory(None)
+        self.exports: dict[str, Export] = {}
         self.instance = self._instantiate()
         self.memory = self._memory()
         self.exports = self._exports()
         if self.fast is not None:
             self.fast.attach(self.instance)
-        self._allocate = self.exports[module.allocator]
 
     # -- set-up
 
@@ -141,6 +141,9 @@ class Vm:
             self._ticker.armed += 1
             return self._linker.instantiate(self.store, self.module.compiled)
         except wasmtime.Trap as trap:
+            pending, self.pending = self.pending, None
+            if pending is not None:
+                raise pending from None
             raise trap_from(trap, self.module, "instantiation") from None
         except wasmtime.WasmtimeError as error:
             limit = "memory" if "memory" in str(error) else "table"
@@ -303,7 +306,7 @@ class Vm:
         raise failure
 
     def fail(self, failure: Trap) -> None:
-        """Make the VM unusable; what it deferred is dropped."""
+        """Make the VM unusable; the first failure counts."""
         if self.failure is None:
             self.failure = failure
 
@@ -327,6 +330,8 @@ class Vm:
         """
         address = self.fast.take_allocation() if self.fast is not None else None
         if address is None:
+            if not self.exports:
+                raise OutOfBounds("the allocator cannot be called yet")
             address = self.run(self.module.allocator, self.vm_context, size)
         if not address:
             raise OutOfBounds("the allocator returned 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from labkit.proxywasm import (
     LimitExceeded,
     Limits,
     MissingAllocator,
+    ModuleCache,
     Plugin,
     PluginError,
     StackExhausted,
@@ -145,6 +147,36 @@ def test_a_trap_in_a_start_function():
         Plugin.load(module(extra='(func (export "_initialize") unreachable)'))
     with pytest.raises(Trap, match="instantiation"):
         Plugin.load(module(parts=f"{MEMORY} {ALLOCATOR} (func $boom unreachable) (start $boom)"))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("name", [name for name, _ in FUNCTIONS])
+def test_a_start_section_may_call_anything_and_gets_an_answer(name, fast):
+    function = dict(FUNCTIONS)[name]
+    params = "".join(f" (param {kind})" for kind in function.wasm_params)
+    results = "".join(f" (result {kind})" for kind in function.wasm_results)
+    args = " ".join(f"({kind}.const 64)" for kind in function.wasm_params)
+    wanted = f'(import "{function.module}" "{name}" (func $it{params}{results}))'
+    body = f"(call $it {args})" if not results else f"(drop (call $it {args}))"
+    start = f"(func $start {body}) (start $start)"
+    code = f"(module {wanted} {marker('0.2.100')} {MEMORY}{ALLOCATOR} {HEADERS.format('(i32.const 0)')} {start})"
+    assert Plugin.load(code.encode(), host=Host(fast=fast)).request().status == 200
+
+
+GOOD = bytes(wasmtime.wat2wasm(probe_wat(abi.V0_2_1, [abi.host_functions(abi.V0_2_1)["env", "proxy_log"]])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(8, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_module_is_refused_or_runs(changes):
+    code = bytearray(GOOD)
+    for position, byte in changes:
+        code[position] = byte
+    try:
+        plugin = Plugin.load(bytes(code), limits=Limits(deadline=0.5, memory=1 << 22), cache=ModuleCache(None))
+    except PluginError:
+        return
+    assert plugin.request().status in (200, 503, 504)
 
 
 def test_a_start_function_may_not_call_everything():

@@ -128,7 +128,7 @@ class PreparedRequest:
         """What the client gets; or, where the walk does not suffice, a stream to send the same request through."""
         vm, fast = self.vm, self.fast
         image = self._current_image()
-        if not image.fits:
+        if not image.fits or not self.steps:
             return self.new_stream()
         with vm.lock:
             context_id = vm.allocate_context_id()
