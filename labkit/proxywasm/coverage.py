@@ -136,6 +136,7 @@ def markdown(table: list[Row]) -> str:
                 )
         lines.append("")
     lines += ["## Differences that concern no single function", ""]
+    lines += ["Those that the comparison with a real Envoy found are in [differences.md](differences.md).", ""]
     lines += [f"- **{what}.** {why}" for what, why in GENERAL]
     return "\n".join(lines) + "\n"
 

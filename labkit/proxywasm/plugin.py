@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -274,3 +275,23 @@ class Plugin(Chain):
     def __repr__(self) -> str:
         state = f"failed: {self.vm.failure.code}" if self.vm.failure else "ready"
         return f"<Plugin {self.name} abi={self.module.version} {state}>"
+
+    def _repr_html_(self) -> str:
+        module = self.module
+        groups: dict[str, list[str]] = {}
+        for function in module.imports:
+            groups.setdefault(function.group, []).append(function.short_name)
+        facts = {
+            "ABI": module.version,
+            "state": f"failed: {self.vm.failure}" if self.vm.failure else "ready",
+            "size": f"{len(module.code):,} bytes",
+            "digest": module.digest,
+            "callbacks": ", ".join(sorted(name.removeprefix("proxy_") for name in module.callbacks)),
+            **{f"calls: {group}": ", ".join(names) for group, names in sorted(groups.items())},
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'><code>{html.escape(value)}</code></td></tr>"
+            for name, value in facts.items()
+        )
+        return f"<div><b>{html.escape(self.name)}</b></div><table>{rows}</table>"

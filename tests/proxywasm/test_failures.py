@@ -38,6 +38,7 @@ def test_what_the_strategy_says_about_later_requests(fail, after):
     assert plugin.request(headers=BAD).status == 503
     assert plugin.request().status == after
     assert "failed" in repr(plugin)
+    assert "failed" in plugin._repr_html_()
 
 
 def test_a_reload_comes_at_most_once_a_back_off():
