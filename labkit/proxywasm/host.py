@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import queue
 import random
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +153,9 @@ class Host:
     def event_loop(self) -> asyncio.AbstractEventLoop:
         """The host's own event loop, running in a thread; made when first asked for."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="labkit-callouts", daemon=True).start()
+            self._loop = loop = asyncio.new_event_loop()
+            threading.Thread(target=_serve, args=(loop,), name="labkit-callouts", daemon=True).start()
+            weakref.finalize(self, _stop, loop).atexit = False
         return self._loop
 
     def wait(self, end: int) -> bool:
@@ -180,9 +183,23 @@ class Host:
 
     def close(self) -> None:
         """Stop the event loop of coroutine handlers, if there is one."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            _stop(loop)
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    # A loop that is closed already has nothing to stop.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, which happens at the latest when its host is gone."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 def run_until(hosts: Sequence[Host], done: Callable[[], bool], timeout: float) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 
 import httpx
 import pytest
@@ -97,3 +99,18 @@ def test_two_streams_wait_at_once():
     assert all(stream.request_paused for stream in streams)
     probe.host.advance(0.3)
     assert streams[0].downstream.complete
+
+
+def test_the_event_loop_of_coroutine_handlers_ends_with_its_host():
+    probe = load(soon)
+    probe.plugin.request()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "labkit-callouts"]
+    probe.host.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    probe.plugin.request()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "labkit-callouts"]
+    del probe
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
