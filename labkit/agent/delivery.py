@@ -133,6 +133,9 @@ class Delivery:
             return
         self._step(6, resource, url=resource.url, version=resource.version, nonce=nonce)
         slot.stop()
+        if slot.wanted and slot.wanted.owner != resource.owner:
+            # Envoy keeps what a deleted plugin was while connections drain; its successor starts from nothing.
+            slot.handed = False
         slot.wanted, slot.outcome, slot.settled = resource, None, False
         slot.task = asyncio.create_task(self._guarded(slot, resource))
         if not slot.handed:
@@ -294,10 +297,13 @@ class Delivery:
                 if served:
                     await self._hand_over(slot, resource.name, served.version, served.body)
                     return "the version before keeps serving"
-                if running and running.path and not running.version.startswith(resource.version):
+                another = self._served.is_of_another(resource.name, resource.owner)
+                if running and running.path and not another and not running.version.startswith(resource.version):
                     return "the version before keeps serving"
-                if not running or not running.version.endswith(STAND_IN):
-                    await self._hand_over(slot, resource.name, resource.version + STAND_IN, resource.stand_in())
+                stand_in = resource.stand_in()
+                # Another stand-in may be there: that of the other strategy, or of the plugin's predecessor.
+                if not running or running.body != stand_in:
+                    await self._hand_over(slot, resource.name, resource.version + STAND_IN, stand_in)
             except EnvoyRefused as error:
                 log.error("%s: Envoy refuses what was to take its place: %s", resource.name, error)
             return "requests pass without it (FAIL_OPEN)" if resource.fail_open else "requests get 503 (FAIL_CLOSE)"

@@ -48,6 +48,15 @@ class ServedPlugins:
 
     def get(self, name: str, owner: str) -> Served | None:
         """The last good version of this plugin of this owner."""
+        served = self._read(name)
+        return served if served and served.owner == owner else None
+
+    def is_of_another(self, name: str, owner: str) -> bool:
+        """Whether the last good version under this name was another owner's."""
+        served = self._read(name)
+        return served is not None and served.owner != owner
+
+    def _read(self, name: str) -> Served | None:
         response = DiscoveryResponse()
         body = TypedExtensionConfig()
         try:
@@ -55,7 +64,7 @@ class ServedPlugins:
             body.ParseFromString(response.resources[0].value)
         except (OSError, DecodeError, IndexError):
             return None
-        return Served(owner, response.version_info, body) if response.nonce == owner else None
+        return Served(response.nonce, response.version_info, body)
 
     def put(self, name: str, served: Served) -> None:
         """Remember a version that Envoy took."""

@@ -103,6 +103,24 @@ def test_first_version_that_fails_leaves_it_to_the_strategy(
     assert chain.get("/foo") == (200, "one{}")
 
 
+def test_stand_in_follows_a_change_of_the_strategy(chain: Chain) -> None:
+    url = f"file://{chain.folder}/missing.wasm"
+    for strategy, status in [("FAIL_OPEN", 200), ("FAIL_CLOSE", 503), ("FAIL_OPEN", 200)]:
+        condition = chain.condition(chain.apply(url=url, failStrategy=strategy))
+        assert strategy in condition["message"]
+        until(f"{strategy} applies", lambda status=status: chain.get("/foo")[0] == status)
+
+
+def test_plugin_made_anew_does_not_bring_back_its_deleted_namesake(chain: Chain) -> None:
+    chain.condition(chain.apply(url=f"file://{echo(chain.folder)}"))
+    chain.delete("echo")
+    until("it has gone", lambda: chain.get("/foo")[1].startswith("foo"))
+    chain.statuses.clear()
+    condition = chain.condition(chain.apply(url=f"file://{chain.folder}/missing.wasm"))
+    assert "requests get 503" in condition["message"]
+    until("the strategy applies", lambda: chain.get("/foo")[0] == 503)
+
+
 def test_trap_in_a_request_is_left_to_the_strategy(chain: Chain) -> None:
     url = f"file://{traps_on_request(chain.folder)}"
     chain.condition(chain.apply(url=url))
