@@ -44,6 +44,7 @@ class Host:
         allow_on_headers_stop_iteration: Envoy's option of that name: a plugin's Pause in a headers phase lets the body
             arrive at the plugin meanwhile.
         on_log: Called with every line as it is logged.
+        patience: Seconds that a fake clock stands still for a handler that is a coroutine.
         fast: Answer hot host calls inside Wasm; otherwise all of them run in Python, which is slower and the same.
     """
 
@@ -59,6 +60,7 @@ class Host:
         allow_on_headers_stop_iteration: bool = False,
         on_log: Callable[[LogLine], None] | None = None,
         fast: bool = True,
+        patience: float = 5.0,
     ) -> None:
         self.clusters: dict[str, Handler] = dict(clusters or {})
         self.clock: Clock = clock or SystemClock()
@@ -69,6 +71,7 @@ class Host:
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.on_log = on_log
         self.fast = fast
+        self.patience = patience
         self.foreign_functions: dict[str, ForeignFunction] = dict(foreign.FUNCTIONS)
         self.shared_data = SharedData()
         self.queues = SharedQueues()
@@ -160,23 +163,26 @@ class Host:
 
     def wait(self, end: int) -> bool:
         """Wait for what happens next, at most until `end`; False when nothing more can happen before."""
-        now = self.clock.monotonic_ns()
+        if self.clock.monotonic_ns() >= end or not (self._timers or self._in_flight):
+            return False
         due = min(self._timers[0][0], end) if self._timers else end
         if self._in_flight:
             self._wait_for_inbox(due)
-        elif not self._timers or now >= end:
-            return False
         else:
             self.clock.wait_until(due)
         return True
 
     def _wait_for_inbox(self, due: int) -> None:
-        """Wait for an answer from the event loop; a fake clock stands still meanwhile."""
+        """Wait for an answer from the event loop, at most until `due`.
+
+        A fake clock stands still meanwhile, and jumps when a coroutine takes too long for a test.
+        """
         real = isinstance(self.clock, SystemClock)
-        timeout = max(0.0, (due - self.clock.monotonic_ns()) / 1e9) if real else None
+        timeout = max(0.0, (due - self.clock.monotonic_ns()) / 1e9) if real else self.patience
         try:
             action = self._inbox.get(timeout=timeout)
         except queue.Empty:
+            self.clock.wait_until(due)
             return
         self._in_flight -= 1
         action()

@@ -9,7 +9,7 @@ import threading
 import httpx
 import pytest
 
-from labkit.proxywasm import Delayed, FakeClock, Host, Reset, Response
+from labkit.proxywasm import Delayed, FakeClock, Host, Reset, Response, SystemClock
 from labkit.proxywasm.errors import HostCallFailed
 
 from .probe import Probe
@@ -101,15 +101,38 @@ def test_two_streams_wait_at_once():
     assert streams[0].downstream.complete
 
 
+async def hang(request):
+    await asyncio.Event().wait()
+
+
+def test_a_coroutine_that_never_ends_runs_into_the_calls_time_out():
+    probe = load(hang)
+    probe.host.patience = 0.01
+    assert probe.plugin.request().text == "504"
+
+
+@pytest.mark.parametrize("clock", [FakeClock(), SystemClock()])
+def test_a_request_waits_no_longer_than_told(clock):
+    probe = load(hang, clock)
+    probe.host.patience = 0.01
+    assert probe.plugin.request(timeout=0.05).text == "stream timeout"
+
+
+def serving() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "labkit-callouts"}
+
+
 def test_the_event_loop_of_coroutine_handlers_ends_with_its_host():
+    gc.collect()
+    others = serving()
     probe = load(soon)
     probe.plugin.request()
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "labkit-callouts"]
+    (thread,) = serving() - others
     probe.host.close()
     thread.join(10)
     assert not thread.is_alive()
     probe.plugin.request()
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "labkit-callouts"]
+    (thread,) = serving() - others
     del probe
     gc.collect()
     thread.join(10)
