@@ -65,7 +65,7 @@ class Chain:
         """
         begun = None
         if len(self.plugins) == 1 and not (trailers or properties or chunk_size):
-            outcome = send_ahead(self.plugins[0], method, url, headers, to_bytes(body), route, cluster)
+            outcome = send_ahead(self.plugins[0], method, url, headers, to_bytes(body), route, cluster, upstream)
             if isinstance(outcome, Result):
                 return outcome
             begun = outcome

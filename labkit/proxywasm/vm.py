@@ -232,13 +232,12 @@ class Vm:
                 words[4 * index] = value
             saved = self.current, self.context
             self.current = self.context = context
-            fast = None
+            fast = self.fast
             if not self._depth:
                 self._arm()
-                fast = self.fast
             try:
                 if fast is not None:
-                    fast.enter(name)
+                    fast.enter(name, nested=self._depth > 0)
                 error = self._enter(export)
             finally:
                 if fast is not None:
@@ -248,6 +247,11 @@ class Vm:
             if error or trap is not None or self.pending is not None:
                 self.fail_call(name, trap, take_error(error) if error else None)
             return int(words[0])
+
+    @property
+    def entered(self) -> bool:
+        """Whether a call into the plugin is under way."""
+        return self._depth > 0
 
     def walk(self, export: Export, root: Context) -> tuple[wasmtime.Trap | None, wasmtime.WasmtimeError | None]:
         """Enter Wasm for several callbacks of one stream in one turn (`labkit.proxywasm._fast.walk`)."""

@@ -30,6 +30,7 @@ CONTROL_WORDS: Final = (
     # What the allocator answered when that was no use: a flag, and the address.
     "REFUSED",
     "REFUSED_ADDRESS",
+    "STRAYED",
     "STEPS_DONE",
     # What the plugin changed.
     "CHANGED",
@@ -60,7 +61,6 @@ CONTROL_WORDS: Final = (
     "PROPERTY_TABLE",
     "PROPERTY_ENTRIES",
     "CLOCK_ACCESS",
-    "_",
     "CLOCK_REALTIME",
     "_",
     "CLOCK_MONOTONIC",

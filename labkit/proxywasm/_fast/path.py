@@ -72,6 +72,7 @@ class FastPath:
         context: The stream whose state is resident; None while nothing is, or a walk goes on without Python.
         walking: The walk under way.
         prepared: Requests that were sent before, ready to be sent again.
+        passes: Whether the plugin let the last request pass.
         handed_over: How many walks in a row did not suffice.
         replays: Answers for callbacks that were walked before they were called, by context.
         wanted: What the plugin was seen asking for: only that is made resident.
@@ -83,6 +84,7 @@ class FastPath:
         self.walking: Walk | None = None
         self.replays: dict[int, Replay] = {}
         self.prepared: dict[object, PreparedRequest] = {}
+        self.passes = False
         self.handed_over = 0
         self.wanted = Wanted()
         self._attached = False
@@ -109,8 +111,14 @@ class FastPath:
 
     # -- around callbacks and host calls
 
-    def enter(self, name: str) -> None:
-        """A callback begins: what it is known to ask for is made resident."""
+    def enter(self, name: str, *, nested: bool) -> None:
+        """A callback begins: what it is known to ask for is made resident.
+
+        A nested one begins while a host function runs in Python: afterwards the outer one's state is resident again.
+        """
+        if nested:
+            self.leave()
+            return
         self._callback = name
         self._away = None
         if name in self.wanted.callbacks and self.vm.observer is None:

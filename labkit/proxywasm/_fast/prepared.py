@@ -20,10 +20,11 @@ from labkit.proxywasm._fast.walk import (
     request_steps,
     response_steps,
 )
-from labkit.proxywasm.headers import HeaderInput, HeaderMap, MapKind, Pair, parse, serialize
-from labkit.proxywasm.messages import Headers
+from labkit.proxywasm.handlers import as_response
+from labkit.proxywasm.headers import HeaderInput, HeaderMap, MapKind, Pair, parse, serialize, to_bytes, to_pairs
+from labkit.proxywasm.messages import Headers, Request, Response
 from labkit.proxywasm.properties import StreamInfo
-from labkit.proxywasm.request import request_pairs
+from labkit.proxywasm.request import Upstream, request_pairs
 from labkit.proxywasm.result import Result
 from labkit.proxywasm.stream import HttpStream
 
@@ -37,6 +38,10 @@ _SMALL: Final = 4096
 _REMEMBERED: Final = 256
 """Requests remembered for a plugin."""
 
+_VIA: Final = "via_upstream"
+_ROUTED: Final = frozenset({b"route_name", b"cluster_name"})
+"""Properties that Envoy knows only once the router has chosen; Higress knows them from the start."""
+
 _HOPELESS: Final = 16
 """Walks in a row that did not suffice after which a plugin is not walked any more."""
 
@@ -45,7 +50,14 @@ _BUFFER_1: Final = PLACES["BUFFERS"] + PLACES["BUFFER_SIZE"] + 4
 
 
 def send_ahead(
-    plugin: Plugin, method: str, url: str, headers: HeaderInput | None, body: bytes, route: str, cluster: str
+    plugin: Plugin,
+    method: str,
+    url: str,
+    headers: HeaderInput | None,
+    body: bytes,
+    route: str,
+    cluster: str,
+    upstream: Upstream | None,
 ) -> Result | HttpStream | None:
     """Send a request the short way, if that can be.
 
@@ -55,7 +67,13 @@ def send_ahead(
     """
     vm = plugin.vm
     fast = vm.fast
-    if fast is None or vm.observer is not None or vm.failure is not None or fast.handed_over >= _HOPELESS:
+    closed = plugin.context.done or plugin.context.done_pending
+    if fast is None or closed or vm.observer is not None or vm.failure is not None or fast.handed_over >= _HOPELESS:
+        return None
+    if plugin.context.done or plugin.context.done_pending:
+        return None
+    # An upstream that is a function may itself send requests through this plugin.
+    if callable(upstream) and fast.passes:
         return None
     given = tuple(headers.items() if isinstance(headers, Mapping) else headers) if headers else ()
     key = (plugin.context.id, method, url, given, body, route, cluster)
@@ -66,7 +84,7 @@ def send_ahead(
         prepared = PreparedRequest(plugin, request_pairs(method, url, given), body, route, cluster)
         if len(body) <= _SMALL:
             fast.prepared[key] = prepared
-    outcome = prepared.send()
+    outcome = prepared.send(upstream)
     fast.handed_over = 0 if isinstance(outcome, Result) else fast.handed_over + 1
     return outcome
 
@@ -92,6 +110,7 @@ class PreparedRequest:
         self.steps = request_steps(plugin.context.id, len(self.pairs), len(body), self.has)
         self.head = next((value for name, value in pairs if name == b":method"), b"") == b"HEAD"
         self.grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in pairs)
+        self.proto = any(name == b"x-forwarded-proto" for name, _ in pairs)
         self.image: Image | None = None
         self._plans: dict[tuple[int, int], tuple[list[Step], bytes]] = {}
         self._maps = {0: self.pairs}
@@ -124,21 +143,22 @@ class PreparedRequest:
         vm.next_context_id = next_id
         return serialize(known) if known else b""
 
-    def send(self) -> Result | HttpStream:
+    def send(self, upstream: Upstream | None = None) -> Result | HttpStream:
         """What the client gets; or, where the walk does not suffice, a stream to send the same request through."""
         vm, fast = self.vm, self.fast
         image = self._current_image()
-        if not image.fits or not self.steps:
-            return self.new_stream()
         with vm.lock:
+            if vm.entered or not image.fits:
+                return self.new_stream()
             context_id = vm.allocate_context_id()
             image.load(fast, context_id)
             fast.load_clock()
             walk = Walk(fast, self.plugin.context, context_id, self.new_stream, self.steps, self._maps, self._bodies)
             done = walk.go()
-            results = RESULTS.unpack_from(fast.view, RESULTS_AT)
-            if walk.ordinary and results[2] and not results[5]:
-                result = self._reply(walk, done, results)
+            if walk.usable:
+                results = RESULTS.unpack_from(fast.view, RESULTS_AT)
+                fast.passes = not results[2]
+                result = self._reply(walk, done, results) if results[2] else self._pass(walk, done, upstream)
                 if result is not None:
                     fast.clear()
                     return result
@@ -146,35 +166,77 @@ class PreparedRequest:
             return walk.hand_over(done)
 
     def _reply(self, walk: Walk, done: int, results: tuple[int, ...]) -> Result | None:
-        """Take the plugin's local reply through its response phases to the end; None when that is not simple."""
+        """The plugin's local reply goes through its response phases; None when that is not simple."""
         view = self.fast.view
+        changed = results[5]
         status, _, details, details_size, body, body_size, pairs, pairs_size = results[7:15]
-        if self.grpc or not 200 <= status <= 999:
+        if changed or self.grpc or not 200 <= status <= 999:
             return None
         reply = (_known_reply if body_size <= _SMALL else _local_reply)(
             status, view[body : body + body_size].tobytes(), view[pairs : pairs + pairs_size].tobytes(), self.head
         )
-        if not self._load_reply(walk, done, reply):
+        walk.reply_step = done - 1
+        received = self._receive(walk, done, reply)
+        if received is None:
             return None
-        headers = reply.client_headers
+        text = view[details : details + details_size].tobytes().decode(errors="replace") if details_size else ""
+        return Result(status, *received, None, "plugin", None, details="_".join(text.split()))
+
+    def _pass(self, walk: Walk, done: int, upstream: Upstream | None) -> Result | None:
+        """The request passed; the upstream's answer goes through the response phases; None when that is not simple."""
+        fast = self.fast
+        if not walk.ordinary or callable(upstream) or (not self.vm.higress and _ROUTED & fast.wanted.paths.keys()):
+            return None
+        forwarded = self._forwarded()
+        answer = Response() if upstream is None else as_response(upstream)
+        if forwarded is None or answer.trailers or not 200 <= answer.status <= 999:
+            return None
+        pairs = HeaderMap([(b":status", str(answer.status).encode()), *to_pairs(answer.headers)], MapKind.RESPONSE)
+        if pairs.pairs[0][0] != b":status" or len(pairs.get(b":status") or b"") != 3:
+            return None
+        response = _Incoming(pairs.pairs, serialize(pairs.pairs), to_bytes(answer.body), Headers(pairs))
+        WORD.pack_into(fast.view, PLACES["MAPS_CHANGED"], 0)
+        received = self._receive(walk, done, response)
+        return None if received is None else Result(answer.status, *received, None, "upstream", forwarded, details=_VIA)
+
+    def _forwarded(self) -> Request | None:
+        """What the upstream receives; None when the router would refuse it."""
+        fast = self.fast
+        pairs = self.pairs
+        if fast.map_changed(0):
+            pairs = fast.changed_pairs(0)
+            names = {name for name, value in pairs if value}
+            if not names.issuperset((b":path", b":method")) or b":authority" not in names:
+                return None
+            if self.proto and b"x-forwarded-proto" not in names:
+                return None
+        headers = HeaderMap()
+        headers.pairs = pairs
+        body = fast.changed_body(0).tobytes() if fast.body_changed(0) else self.body
+        return Request(Headers(headers), body, None, self.cluster)
+
+    def _receive(self, walk: Walk, done: int, response: _Incoming) -> tuple[Headers, bytes] | None:
+        """Take a response through the plugin's response phases to the end of the stream: what the client gets of it."""
+        view = self.fast.view
+        if not self._load_response(walk, done, response):
+            return None
+        headers = response.client_headers
         while (done := walk.go()) < len(walk.steps):
             # The plugin changed the response's headers: go on when the client can still be sent them.
             if not walk.ordinary or walk.steps[done - 1].name != "on_response_headers":
                 return None
             changed = HeaderMap((), MapKind.RESPONSE)
             changed.pairs = self.fast.changed_pairs(2)
-            if not self.fast.map_changed(2) or changed.get(b":status") != reply.pairs[0][1]:
+            if not self.fast.map_changed(2) or changed.get(b":status") != response.pairs[0][1]:
                 return None
             headers = Headers(changed)
             WORD.pack_into(view, PLACES["MAPS_CHANGED"], 0)
         if not walk.ordinary or WORD.unpack_from(view, PLACES["LOG_NEXT"])[0] != LOG:
             return None
-        text = view[details : details + details_size].tobytes().decode(errors="replace") if details_size else ""
-        content = self.fast.changed_body(1).tobytes() if self.fast.body_changed(1) else reply.body
-        return Result(status, headers, content, None, "plugin", None, details="_".join(text.split()))
+        return headers, self.fast.changed_body(1).tobytes() if self.fast.body_changed(1) else response.body
 
-    def _load_reply(self, walk: Walk, done: int, reply: _Reply) -> bool:
-        """Make the reply resident and plan its way through the response phases."""
+    def _load_response(self, walk: Walk, done: int, reply: _Incoming) -> bool:
+        """Make the response resident and plan its way through the response phases."""
         view = self.fast.view
         place = WORD.unpack_from(view, PLACES["ARENA_NEXT"])[0]
         body = place + len(reply.data) + 7 & ~7
@@ -187,11 +249,12 @@ class PreparedRequest:
             view[body : body + len(reply.body)] = reply.body
             TWO_WORDS.pack_into(view, _BUFFER_1, body, len(reply.body))
         WORD.pack_into(view, PLACES["ARENA_NEXT"], end)
+        # With a local reply, what the callback that sent it answered does not matter.
+        WORD.pack_into(view, PLACES["STRAYED"], 0)
         steps, words = self._reply_steps(len(reply.pairs), len(reply.body))
         at = STEPS_AT + STEP_SIZE * done
         view[at : at + len(words)] = words
         WORD.pack_into(view, PLACES["STEPS_PLANNED"], done + len(steps))
-        walk.reply_step = done - 1
         walk.steps = (*walk.steps[:done], *steps)
         walk.maps = {**walk.maps, 2: reply.pairs}
         walk.bodies = {**walk.bodies, 1: reply.body}
@@ -206,8 +269,8 @@ class PreparedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    """A local reply as the client would get it, if the plugin did not change it in its response phases."""
+class _Incoming:
+    """A response as the client would get it, if the plugin did not change it in its response phases."""
 
     pairs: list[Pair]
     data: bytes
@@ -215,10 +278,10 @@ class _Reply:
     client_headers: Headers
 
 
-def _local_reply(status: int, body: bytes, pairs: bytes, head: bool) -> _Reply:
+def _local_reply(status: int, body: bytes, pairs: bytes, head: bool) -> _Incoming:
     request = HeaderMap([(b":method", b"HEAD")]) if head else None
     reply = localreply.prepare(status, body, parse(pairs) if pairs else [], -1, request)
-    return _Reply(reply.headers.pairs, serialize(reply.headers.pairs), reply.body, Headers(reply.headers))
+    return _Incoming(reply.headers.pairs, serialize(reply.headers.pairs), reply.body, Headers(reply.headers))
 
 
 _known_reply = functools.lru_cache(maxsize=256)(_local_reply)

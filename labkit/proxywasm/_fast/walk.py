@@ -46,6 +46,7 @@ STEPS_AT: Final = PLACES["STEPS"]
 RESULT_AT: Final = PLACES["STEP_RESULT"]
 STEPS_DONE_AT: Final = PLACES["STEPS_DONE"]
 WORD: Final = struct.Struct("<I")
+TWO_WORDS: Final = struct.Struct("<2I")
 
 _KINDS: Final = (MapKind.REQUEST, MapKind.REQUEST_TRAILERS, MapKind.RESPONSE, MapKind.RESPONSE_TRAILERS)
 
@@ -171,6 +172,7 @@ class Walk:
     stream: HttpStream | None = None
     reply_step: int | None = None
     broken = False
+    strayed = False
     trap: wasmtime.Trap | None = None
     error: wasmtime.WasmtimeError | None = None
 
@@ -202,12 +204,19 @@ class Walk:
             fast.walking = None
         if self.trap is not None or self.error is not None or fast.vm.pending is not None:
             self.broken = True
-        return int(WORD.unpack_from(fast.view, STEPS_DONE_AT)[0])
+        strayed, done = TWO_WORDS.unpack_from(fast.view, PLACES["STRAYED"])
+        self.strayed = bool(strayed)
+        return int(done)
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing trapped and Python was not asked anything about the stream."""
+        return not self.broken and self.stream is None
 
     @property
     def ordinary(self) -> bool:
-        """Whether nothing trapped and Python was not asked anything about the stream."""
-        return self.stream is None and not self.broken
+        """Whether, beside that, every answer was the expected one."""
+        return self.usable and not self.strayed
 
     # -- Python is asked something
 

@@ -61,6 +61,7 @@ class Life:
     body: bytes = b""
     response: tuple[tuple[str, str], ...] = ()
     response_body: bytes = b""
+    callable_upstream: bool = True
 
 
 _STRINGS = Strings()
@@ -119,6 +120,7 @@ LIVES = st.builds(
     st.sampled_from([b"", b"", b"body", b"x" * 3000]),
     st.lists(_HEADER, max_size=3).map(tuple),
     st.sampled_from([b"", b"answer", b"y" * 3000]),
+    st.booleans(),
 )
 
 
@@ -141,7 +143,8 @@ def _observed(plugin: Plugin, life: Life) -> dict[str, Any]:
     seen: list[Any] = []
 
     def upstream(request: Any) -> Response:
-        seen.append((list(request.headers), request.body, request.trailers))
+        if request is not None:
+            seen.append((list(request.headers), request.body, request.trailers))
         return Response(200, list(life.response), life.response_body)
 
     outcome: Any
@@ -153,10 +156,11 @@ def _observed(plugin: Plugin, life: Life) -> dict[str, Any]:
             body=life.body,
             route="default/foo",
             cluster="outbound|80||foo",
-            upstream=upstream,
+            upstream=upstream if life.callable_upstream else upstream(None),
             timeout=0.01,
         )
-        outcome = replace(result, problems=[], forwarded=None, headers=list(result.headers))  # type: ignore[arg-type]
+        forwarded = result.forwarded and (list(result.forwarded.headers), result.forwarded.body)
+        outcome = replace(result, problems=[], forwarded=forwarded, headers=list(result.headers))  # type: ignore[arg-type]
         problems = [str(problem) for problem in result.problems]
     except Exception as error:
         outcome, problems = f"{type(error).__name__}: {error}", []

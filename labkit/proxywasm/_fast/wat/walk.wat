@@ -70,7 +70,9 @@
       (if (i32.and
             (i32.ne (i32.load $host offset=%STEP_EXPECTED% (local.get $step)) (i32.const %ANY%))
             (i32.ne (i32.load $host offset=%STEP_EXPECTED% (local.get $step)) (local.get $result)))
-        (then (return)))
+        (then
+          (i32.store $host (i32.const %STRAYED%) (i32.const 1))
+          (return)))
       (if (i32.load $host (i32.const %STOP%)) (then (return)))
       (if (i32.and
             (i32.load $host offset=%STEP_WATCHES% (local.get $step))
