@@ -36,11 +36,14 @@ def _default_directory() -> Path:
 class ModuleCache:
     """A directory of compiled modules; `directory=None` compiles every time.
 
+    It keeps to about `limit` bytes: those that were not used for the longest time go first.
+
     The files are machine code: the directory must belong to the user alone, and is made so.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, *, limit: int = 2 << 30) -> None:
         self.directory = directory
+        self.limit = limit
 
     @classmethod
     def default(cls) -> ModuleCache:
@@ -62,6 +65,7 @@ class ModuleCache:
             # A cache that cannot be written (full disk, read-only home) costs time, nothing else.
             with contextlib.suppress(OSError):
                 self._store(path, bytes(module.serialize()))
+                self._make_room(path)
         return module
 
     def path(self, engine: Engine, code: bytes) -> Path:
@@ -89,9 +93,21 @@ class ModuleCache:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                     return None
-            return wasmtime.Module.deserialize_file(engine.wasmtime, str(path))
+            module = wasmtime.Module.deserialize_file(engine.wasmtime, str(path))
+            os.utime(path)
+            return module
         except (OSError, UnicodeDecodeError, wasmtime.WasmtimeError):
             return None
+
+    def _make_room(self, newest: Path) -> None:
+        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in newest.parent.glob("*.cwasm"))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self.limit or path == newest:
+                return
+            path.unlink(missing_ok=True)
+            path.with_suffix(".sha256").unlink(missing_ok=True)
+            total -= size
 
     @staticmethod
     def _store(path: Path, data: bytes) -> None:

@@ -22,10 +22,16 @@ def cache(tmp_path) -> ModuleCache:
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """Counts real compilations."""
+    """Counts how often the plugin is really compiled."""
     count = []
     compile_ = ModuleCache._compile
-    monkeypatch.setattr(ModuleCache, "_compile", staticmethod(lambda *args: count.append(1) or compile_(*args)))
+
+    def counting(engine, code, name):
+        if code == CODE:
+            count.append(1)
+        return compile_(engine, code, name)
+
+    monkeypatch.setattr(ModuleCache, "_compile", staticmethod(counting))
     return count
 
 
@@ -93,3 +99,13 @@ def test_what_cannot_be_compiled_is_not_cached(cache):
     with pytest.raises(InvalidModule):
         Module.load(b"\0asm\1\0\0\0\xff", cache=cache)
     assert not cache.directory.exists()
+
+
+def test_what_was_not_used_for_long_makes_room(tmp_path):
+    cache = ModuleCache(tmp_path, limit=1)
+    engine = engine_for(EngineKey.of(Limits()))
+    codes = [CODE + b"\0\3\1x" + bytes([number]) for number in range(3)]
+    for code in codes:
+        cache.get(engine, code)
+    assert [path.name for path in tmp_path.glob("*.cwasm")] == [cache.path(engine, codes[-1]).name]
+    assert len(list(tmp_path.iterdir())) == 2

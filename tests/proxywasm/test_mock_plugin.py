@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from labkit.proxywasm import Host, Plugin
 
-SOURCE = Path(__file__).parents[2] / "plugins" / "mock"
 RULES = {
     "content": "hello higress",
     "_rules_": [
@@ -20,16 +14,6 @@ RULES = {
         {"_match_domain_": ["*.example.com"], "content": "hello world"},
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory) -> Path:
-    if shutil.which("go") is None:
-        pytest.skip("needs Go")
-    target = tmp_path_factory.mktemp("mock") / "plugin.wasm"
-    command = ["go", "build", "-buildmode=c-shared", "-o", str(target), "."]
-    subprocess.run(command, cwd=SOURCE, check=True, env={**os.environ, "GOOS": "wasip1", "GOARCH": "wasm"})
-    return target
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -42,15 +26,15 @@ def module(tmp_path_factory) -> Path:
         ("www.abc.com", "default/other", "hello higress"),
     ],
 )
-def test_the_four_replies(module, host, route, expected, fast):
-    plugin = Plugin.load(module, config=RULES, host=Host(fast=fast))
+def test_the_four_replies(mock_module, host, route, expected, fast):
+    plugin = Plugin.load(mock_module, config=RULES, host=Host(fast=fast))
     result = plugin.request("GET", f"http://{host}/", route=route)
     assert (result.status, result.text, result.sent_by) == (200, expected, "plugin")
     assert result.problems == []
 
 
-def test_a_thousand_requests_leave_nothing_behind(module):
-    plugin = Plugin.load(module, config=RULES)
+def test_a_thousand_requests_leave_nothing_behind(mock_module):
+    plugin = Plugin.load(mock_module, config=RULES)
     for _ in range(1000):
         plugin.request()
     assert set(plugin.vm.contexts) == {0, plugin.context.id}
