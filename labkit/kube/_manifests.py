@@ -18,6 +18,7 @@ Manifest = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, An
 """A path, YAML (or JSON) text, one object, or several."""
 
 _MAX_BYTES = 4 * 1024 * 1024
+_MAX_EXPANDED = 8 * 1024 * 1024
 
 
 class _Loader(yaml.SafeLoader):
@@ -135,6 +136,8 @@ def _parse(text: str, name: str) -> Iterator[Document]:
         while loader.check_node():
             node = loader.get_node()
             number += 1
+            if node:
+                _refuse_bomb(node, shown)
             value = loader.construct_document(node)
             if value is None:
                 continue
@@ -153,6 +156,30 @@ def _parse(text: str, name: str) -> Iterator[Document]:
         raise ManifestError(f"{shown} is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def _refuse_bomb(root: yaml.Node, shown: str) -> None:
+    """Refuse aliases of aliases of aliases, which are a few lines here and gigabytes as JSON."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = _MAX_EXPANDED + 1  # an alias to what it stands in has no end
+        if isinstance(node, yaml.MappingNode):
+            below = [size(key) + size(value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            below = [size(value) for value in node.value]
+        else:
+            below = [len(node.value)]
+        sizes[id(node)] = 1 + sum(below)
+        return sizes[id(node)]
+
+    if size(root) > _MAX_EXPANDED:
+        raise ManifestError(
+            f"{shown} grows beyond {_MAX_EXPANDED >> 20} MB when its aliases are written out",
+            hint="write the repeated parts once",
+        )
 
 
 def _checked(document: Document, source: str) -> Iterator[Document]:

@@ -93,6 +93,10 @@ def test_refusals_name_file_document_field_and_line(client: Client, manifest, tm
     assert "kubectl explain wasmplugin.spec" in caught.value.hint
 
 
+# Each line holds nine times what the line before holds.
+BOMB = "l0: &l0 [x]\n" + "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -105,6 +109,8 @@ def test_refusals_name_file_document_field_and_line(client: Client, manifest, tm
         ("a: !!python/object:os.system\n", "line 1"),
         ("nowhere.yaml", "there is no file nowhere.yaml"),
         ("[" * 20_000 + "\n", "nested too deeply"),
+        (BOMB, "grows beyond 8 MB"),
+        ("kind: A\napiVersion: v1\nmetadata: &a {name: x, labels: *a}\n", "grows beyond 8 MB"),
     ],
 )
 def test_what_is_no_manifest_is_told_before_anything_is_applied(client: Client, text, words):
