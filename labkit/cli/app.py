@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labkit import __version__
-from labkit.cli import bench, gateway, lab, plugin
+from labkit.cli import bench, gateway, lab, plugin, testing
 from labkit.cli.console import print_error
 from labkit.errors import LabkitError
 
@@ -27,6 +27,7 @@ lab.register(app)
 plugin.register(app)
 gateway.register(app)
 bench.register(app)
+testing.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,4 +76,17 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         # The reader of stdout went away (`labkit logs | head`); nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        failed = _from_system(error)
+        print_error(failed, as_json="--json" in arguments)
+        return failed.exit_code
     return 0
+
+
+def _from_system(error: OSError) -> LabkitError:
+    """What the system refused, when no part of the library has words of its own for it: a full disk, no rights."""
+    where = f"{error.filename}: " if error.filename else ""
+    return LabkitError(
+        f"{where}{error.strerror or error}",
+        hint="is it writable, is there space? labkit doctor checks the lab's directory" if where else None,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 import typer
@@ -35,8 +35,8 @@ def request(
 
     status = Lab().require_up()
     assert status.gateway
-    target = urlsplit(url if "//" in url else f"http://localhost/{url.lstrip('/')}")
-    headers = [("host", host or target.netloc), *(_header(line) for line in header or ())]
+    target = _target(url)
+    headers = [_header(f"host: {host or target.netloc}"), *(_header(line) for line in header or ())]
     path = (target.path or "/") + (f"?{target.query}" if target.query else "")
     started = time.monotonic()
     try:
@@ -48,6 +48,8 @@ def request(
             timeout=30.0,
             trust_env=False,
         )
+    except (httpx.LocalProtocolError, UnicodeEncodeError) as error:
+        raise UsageError(f"no such request can be sent: {error}", hint="correct the method or the header") from error
     except httpx.HTTPError as error:
         raise LabkitError(
             f"the gateway at {status.gateway['url']} did not answer: {error}",
@@ -74,6 +76,13 @@ def request(
     elif answer.is_error:
         err.print(f"status {answer.status_code}")
     print(answer.text)
+
+
+def _target(url: str) -> SplitResult:
+    try:
+        return urlsplit(url if "//" in url else f"http://localhost/{url.lstrip('/')}")
+    except ValueError as error:
+        raise UsageError(f"{url!r} is no URL: {error}", hint="such as /foo or http://www.example.com/") from error
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -90,6 +90,16 @@ def test_an_unknown_option_is_a_usage_error(labkit):
     assert "Traceback" not in shown.stderr
 
 
+def test_a_home_that_cannot_be_used_is_one_message(labkit, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for command in ("up", "down", "trace"):
+        shown = labkit(command, home=file)
+        assert shown.returncode == 1
+        assert f"error: {file}" in shown.stderr
+        assert "Traceback" not in shown.stderr
+
+
 def test_go_code_that_does_not_compile_shows_the_compilers_lines(labkit, tmp_path):
     source = shutil.copytree(resources.path("plugins/mock"), tmp_path / "broken")
     code = source / "main.go"
@@ -189,6 +199,18 @@ def test_a_request_is_one_document(labkit, served):
     document = json.loads(shown.stdout)
     assert (document["host"], document["status"], document["body"]) == ("www.example.com", 200, "hello world")
     assert ["server", "envoy"] in document["headers"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "arguments",
+    [("/foo", "-X", "BAD METHOD"), ("/foo", "-H", "x: ü"), ("/foo", "-H", "x: a\nb"), ("http://[bad",)],
+)
+def test_a_request_that_cannot_be_sent_is_a_usage_error(labkit, served, arguments):
+    shown = labkit("request", *arguments, home=served.layout.home)
+    assert shown.returncode == 2
+    assert "error: " in shown.stderr
+    assert "Traceback" not in shown.stderr
 
 
 @pytest.mark.e2e
