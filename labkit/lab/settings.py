@@ -89,12 +89,21 @@ class Ports:
         """These ports with every 0 replaced by a free one.
 
         Raises:
-            PortTaken: A port that was asked for is in use.
+            PortTaken: A port that was asked for is in use, or was asked for twice.
         """
+        asked: dict[int, str] = {}
+        for field in fields(self):
+            wanted: int = getattr(self, field.name)
+            if wanted and wanted in asked:
+                raise PortTaken(
+                    f"port {wanted} was asked for twice: for the {asked[wanted]} and the {field.name}",
+                    hint=f"choose another with --{field.name}-port",
+                )
+            asked[wanted] = field.name
         with ExitStack() as held:
             chosen: dict[str, int] = {}
             for field in fields(self):
-                wanted: int = getattr(self, field.name)
+                wanted = getattr(self, field.name)
                 listener = held.enter_context(socket.socket())
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:

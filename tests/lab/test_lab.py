@@ -134,6 +134,11 @@ def test_a_taken_port_is_named_with_what_to_do_and_nothing_is_left(tmp_path):
         assert not processes_of(lab)
 
 
+def test_one_port_for_two_parts_is_refused():
+    with pytest.raises(PortTaken, match="port 8080 was asked for twice: for the gateway and the kube"):
+        Ports(gateway=8080, kube=8080).picked()
+
+
 def test_a_lab_that_is_down_says_how_to_start_it(tmp_path):
     with pytest.raises(LabNotRunning) as raised:
         Lab(tmp_path).require_up()
