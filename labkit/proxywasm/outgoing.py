@@ -31,8 +31,8 @@ class Outgoing:
         self.lost: str | None = None
 
     def headers_out(self, headers: HeaderMap, end_of_stream: bool) -> bool:
-        """Headers passed."""
-        self.headers = headers
+        """Headers passed; a plugin that held them back may still change them, to no effect."""
+        self.headers = headers.copy()
         self.complete = end_of_stream
         return True
 
@@ -45,7 +45,7 @@ class Outgoing:
 
     def trailers_out(self, trailers: HeaderMap) -> None:
         """Trailers passed."""
-        self.trailers = trailers
+        self.trailers = trailers.copy()
         self.complete = True
 
 

@@ -211,3 +211,14 @@ def test_trailers_can_be_made_while_the_whole_body_is_held_back() -> None:
     assert stream.upstream.trailers is not None
     assert list(stream.upstream.trailers) == [(b"x-made", b"1")]
     assert bytes(stream.upstream.body) == b"body"
+
+
+def test_headers_that_are_sent_do_not_change_any_more() -> None:
+    stream = Plugin.load(bytes(wasmtime.wat2wasm(HOLDER.replace("HEADERS", "1")))).stream()
+    stream.request_headers([(":method", "GET"), (":path", "/"), (":authority", "a")], end_of_stream=True)
+    held = stream.contexts[0].mutable_map(0)
+    assert held is not None
+    stream.resume(stream.contexts[0], 0)
+    held.add(b"x-late", b"1")
+    assert stream.upstream.headers is not None
+    assert stream.upstream.headers.get(b"x-late") is None
