@@ -323,3 +323,11 @@ def test_a_body_that_was_held_back_can_be_written_to_in_vain(differ: Differ) -> 
         ("r", "set_buffer", "0", "0", "9", "late"),
         trailers=(),
     )
+
+
+@pytest.mark.parametrize("phase", "bdlo")
+@pytest.mark.parametrize(("hold", "stream"), [("q", "0"), ("r", "1")])
+def test_headers_that_were_held_back_can_be_changed_in_vain(hold: str, stream: str, phase: str, differ: Differ) -> None:
+    kind = "0" if hold == "q" else "2"
+    calls = ((hold, "return", "1"), ("k", "continue_stream", stream), (phase, "add", kind, "x-late", "1"))
+    run(differ, *calls, (phase, "get", kind, "x-late"), trailers=())

@@ -178,7 +178,7 @@ static int call_shared(const word_t *word, uint32_t *status, char **value, size_
   return 0;
 }
 
-/* What changes the stream's course. After a pause the calls of phase `k` run once, at the next tick. */
+/* What changes the stream's course. After `pause` and `return` the calls of phase `k` run once, at the next tick. */
 static int call_control(context_t *context, const word_t *word, size_t count, uint32_t *status, action_t *action) {
   char *headers;
   if (IS("reply")) { /* code, details, body, grpc status, headers… */
@@ -199,11 +199,12 @@ static int call_control(context_t *context, const word_t *word, size_t count, ui
   }
   if (IS("pause")) {
     *action = PAUSE;
-    *status = OK;
+    context->paused = 1;
     return 1;
   }
   if (IS("return")) {
     *action = (action_t)number(word[2]);
+    context->paused = *action != CONTINUE;
     return 1;
   }
   if (IS("continue_stream")) {
@@ -244,7 +245,6 @@ static action_t run(context_t *context, const char *phase, int end) {
     report(context, phase, word[1], status, value, value ? size : 0);
     arena_used = mark;
   }
-  if (action != CONTINUE) context->paused = 1;
   return action;
 }
 
