@@ -80,14 +80,14 @@ def test_a_killed_part_is_restarted_and_the_plugin_still_answers(served, part):
             (
                 found
                 for found in served.status().parts
-                if found.name == part and found.pid not in (None, before.pid) and found.state == "running"
+                if found.name == part and found.pid not in (None, before.pid) and found.restarts > before.restarts
             ),
             None,
         )
     )
     assert after.restarts == before.restarts + 1
-    crash = [event for event in served.journal.read() if event.step == LIFECYCLE and event.part == part]
-    assert "crashed" in [event.name for event in crash]
+    happened = [e.name for e in served.journal.read() if e.step == LIFECYCLE and e.part == part]
+    assert "crashed" in happened
     wait_for(lambda: served.status().state == "up")
     wait_for(lambda: replies(served) == EXPECTED)
 
