@@ -75,6 +75,7 @@ def _config_with_line_numbers() -> wasmtime.Config:
 class Ticker:
     """One thread that advances an engine's epoch while deadlines are armed.
 
+    `ticks` counts them: a deadline that was set since the last one need not be set again.
     `armed` is the number of calls under way with a deadline. Arming costs an addition; the thread sleeps on an event
     once nothing was armed for a while, and is a daemon, so that it never keeps the process alive.
     """
@@ -82,6 +83,7 @@ class Ticker:
     def __init__(self, engine: wasmtime.Engine) -> None:
         self.armed = 0
         self.uses = 0
+        self.ticks = 0
         self._engine = engine
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -100,6 +102,7 @@ class Ticker:
         pause = threading.Event()
         while True:
             pause.wait(TICK)
+            self.ticks += 1
             self._engine.increment_epoch()
             idle = 0 if self.armed or uses != self.uses else idle + 1
             uses = self.uses

@@ -111,6 +111,7 @@ class Vm:
         self._next_calls = {"http": 0, "grpc": 1, "grpc_stream": 2, "redis": 3}
         self._depth = 0
         self._ticker = module.engine.ticker
+        self._armed_at = -1
         self._ticks = _NEVER if limits.deadline is None else max(int(limits.deadline / TICK), 1) + 1
         self.vm_context = VmContext(self)
         self.context: Context = self.vm_context
@@ -253,16 +254,15 @@ class Vm:
         """Whether a call into the plugin is under way."""
         return self._depth > 0
 
-    def walk(self, export: Export, root: Context) -> tuple[wasmtime.Trap | None, wasmtime.WasmtimeError | None]:
-        """Enter Wasm for several callbacks of one stream in one turn (`labkit.proxywasm._fast.walk`)."""
+    def walk(self, export: Export, root: Context) -> int | None:
+        """Enter Wasm for several callbacks of one stream in one turn; what `_enter` returns."""
         saved = self.current, self.context
         self.current = self.context = root
         self._arm()
         try:
-            error = self._enter(export)
+            return self._enter(export)
         finally:
             self.current, self.context = saved
-        return export.take_trap(), take_error(error) if error else None
 
     def _enter(self, export: Export) -> int | None:
         """Enter Wasm; the address of the engine's error, if there is one. A trap is left with the export."""
@@ -280,9 +280,11 @@ class Vm:
     def _arm(self) -> None:
         if self.limits.fuel is not None:
             self.store.set_fuel(self.limits.fuel)
-        set_epoch_deadline(self._context_address, self._ticks)
         ticker = self._ticker
         ticker.uses += 1
+        if self._armed_at != ticker.ticks:
+            self._armed_at = ticker.ticks
+            set_epoch_deadline(self._context_address, self._ticks)
         if not ticker.awake and self.limits.deadline is not None:
             ticker.wake()
 

@@ -37,6 +37,9 @@ class BareRequest:
         bodies = [(0, body)] if body else []
         self._image = Image(fast, [(0, serialize(prepared.pairs))], bodies, prepared.properties(), self._steps)
 
+        self._walk = Walk(fast, plugin.context, prepared.new_stream, self._steps, {}, {})
+        self._lock = plugin.vm.lock
+
     @staticmethod
     def _settle(plugin: Plugin, pairs: list[tuple[bytes, bytes]], body: bytes, prepared: PreparedRequest) -> None:
         with prepared.new_stream() as stream:
@@ -50,14 +53,10 @@ class BareRequest:
         Raises:
             Trap: The plugin trapped.
         """
-        fast, vm = self._fast, self._prepared.vm
-        with vm.lock:
-            context_id = vm.allocate_context_id()
-            self._image.load(fast, context_id)
-            fast.load_clock()
-            walk = Walk(fast, self._prepared.plugin.context, context_id, self._prepared.new_stream, self._steps, {}, {})
-            done = walk.go()
-            if not walk.ordinary:
+        fast, walk = self._fast, self._walk
+        with self._lock:
+            done = walk.start(self._image)
+            if not walk.usable:
                 self._explain(walk, done)
             status, _, _, _, body, size, _ = _REPLY.unpack_from(fast.view, _REPLY_AT)
             return (status, fast.view[body : body + size].tobytes()) if status else None

@@ -112,6 +112,7 @@ class PreparedRequest:
         self.grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in pairs)
         self.proto = any(name == b"x-forwarded-proto" for name, _ in pairs)
         self.image: Image | None = None
+        self._walk: Walk | None = None
         self._plans: dict[tuple[int, int], tuple[list[Step], bytes]] = {}
         self._maps = {0: self.pairs}
         self._bodies = {0: body}
@@ -150,20 +151,21 @@ class PreparedRequest:
         with vm.lock:
             if vm.entered or not image.fits:
                 return self.new_stream()
-            context_id = vm.allocate_context_id()
-            image.load(fast, context_id)
-            fast.load_clock()
-            walk = Walk(fast, self.plugin.context, context_id, self.new_stream, self.steps, self._maps, self._bodies)
-            done = walk.go()
+            walk, self._walk = self._walk or self._new_walk(), None
+            done = walk.start(image)
             if walk.usable:
                 results = RESULTS.unpack_from(fast.view, RESULTS_AT)
                 fast.passes = not results[2]
                 result = self._reply(walk, done, results) if results[2] else self._pass(walk, done, upstream)
                 if result is not None:
                     fast.clear()
+                    self._walk = walk
                     return result
                 done = WORD.unpack_from(fast.view, RESULTS_AT)[0]
             return walk.hand_over(done)
+
+    def _new_walk(self) -> Walk:
+        return Walk(self.fast, self.plugin.context, self.new_stream, self.steps, self._maps, self._bodies)
 
     def _reply(self, walk: Walk, done: int, results: tuple[int, ...]) -> Result | None:
         """The plugin's local reply goes through its response phases; None when that is not simple."""

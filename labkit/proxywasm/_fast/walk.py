@@ -30,6 +30,7 @@ from labkit.proxywasm._fast.layout import (
     WATCH_REPLY,
     WRITE,
 )
+from labkit.proxywasm._native import take_error
 from labkit.proxywasm.headers import HeaderMap, MapKind, Pair
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ STEP: Final = struct.Struct("<8I")
 STEP_SIZE: Final = STEP.size
 STEPS_AT: Final = PLACES["STEPS"]
 RESULT_AT: Final = PLACES["STEP_RESULT"]
+STRAYED_AT: Final = PLACES["STRAYED"]
+RESIDENT_AT: Final = PLACES["RESIDENT"]
 STEPS_DONE_AT: Final = PLACES["STEPS_DONE"]
 WORD: Final = struct.Struct("<I")
 TWO_WORDS: Final = struct.Struct("<2I")
@@ -154,7 +157,8 @@ class Image:
     def load(self, fast: FastPath, context: int) -> None:
         """Make it resident for a stream's context."""
         fast.view[CONTROL : self.end] = self.data
-        WORD.pack_into(fast.view, PLACES["RESIDENT"], context)
+        WORD.pack_into(fast.view, RESIDENT_AT, context)
+        fast.load_clock()
 
 
 class Walk:
@@ -169,18 +173,10 @@ class Walk:
         reply_step: Which step sent the local reply that was taken up already.
     """
 
-    stream: HttpStream | None = None
-    reply_step: int | None = None
-    broken = False
-    strayed = False
-    trap: wasmtime.Trap | None = None
-    error: wasmtime.WasmtimeError | None = None
-
     def __init__(
         self,
         fast: FastPath,
         root: PluginContext,
-        context_id: int,
         make_stream: Callable[[], HttpStream],
         steps: Sequence[Step],
         maps: Mapping[int, list[Pair]],
@@ -188,24 +184,35 @@ class Walk:
     ) -> None:
         self.fast = fast
         self.root = root
-        self.context_id = context_id
         self.make_stream = make_stream
-        self.steps = steps
-        self.maps = maps
-        self.bodies = bodies
+        self._plan = steps, maps, bodies
+        self.stream: HttpStream | None = None
+        self.broken = False
+        self.trap: wasmtime.Trap | None = None
+        self.error: wasmtime.WasmtimeError | None = None
+
+    def start(self, image: Image) -> int:
+        """Begin with a new context; a walk that ended well can be started again."""
+        self.steps, self.maps, self.bodies = self._plan
+        self.reply_step: int | None = None
+        self.context_id = context_id = self.fast.vm.allocate_context_id()
+        image.load(self.fast, context_id)
+        return self.go()
 
     def go(self) -> int:
         """Walk on; how many steps are done."""
         fast = self.fast
+        vm, export = fast.vm, fast.walk
         fast.walking = self
         try:
-            self.trap, self.error = fast.vm.walk(fast.walk, self.root)
+            error = vm.walk(export, self.root)
         finally:
             fast.walking = None
-        if self.trap is not None or self.error is not None or fast.vm.pending is not None:
+        self.trap = export.take_trap()
+        if error or self.trap is not None or vm.pending is not None:
             self.broken = True
-        strayed, done = TWO_WORDS.unpack_from(fast.view, PLACES["STRAYED"])
-        self.strayed = bool(strayed)
+            self.error = take_error(error) if error else None
+        self.strayed, done = TWO_WORDS.unpack_from(fast.view, STRAYED_AT)
         return int(done)
 
     @property
