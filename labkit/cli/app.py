@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labkit import __version__
-from labkit.cli import bench, gateway, lab, plugin
+from labkit.cli import bench, gateway, lab, plugin, testing
 from labkit.cli.console import print_error
 from labkit.errors import LabkitError
 
@@ -27,6 +27,7 @@ lab.register(app)
 plugin.register(app)
 gateway.register(app)
 bench.register(app)
+testing.register(app)
 
 
 def _print_version(wanted: bool) -> None:
