@@ -111,7 +111,11 @@ class Direction:
         aborted: Set by a local reply: the filter under way is the last one to be called.
         calling: Whether a filter is being called.
         over: Set when frames don't matter any more.
+        new_trailers_overtake: Whether trailers that a filter makes pass the last chunk that it holds back: in Envoy
+            they do in requests.
     """
+
+    new_trailers_overtake = True
 
     def __init__(self, filters: Sequence[Filter], sink: Sink, *, limit: int) -> None:
         self.slots = [Slot(index, filter_) for index, filter_ in enumerate(filters)]
@@ -257,7 +261,7 @@ class Direction:
                 end_of_stream = False
                 trailers_added_by = current
             if not self._after_data(current, status, data):
-                if trailers_added_by is not None:
+                if trailers_added_by is not None and self.new_trailers_overtake:
                     self._trailers(trailers_added_by)
                 return
         self.sink.data_out(data, end_of_stream)

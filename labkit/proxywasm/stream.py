@@ -38,6 +38,7 @@ class _RequestDirection(Direction):
 
 
 class _ResponseDirection(Direction):
+    new_trailers_overtake = False
     stream: HttpStream
 
     def too_large(self) -> None:

@@ -222,3 +222,28 @@ def test_headers_that_are_sent_do_not_change_any_more() -> None:
     held.add(b"x-late", b"1")
     assert stream.upstream.headers is not None
     assert stream.upstream.headers.get(b"x-late") is None
+
+
+@pytest.mark.parametrize(("side", "overtake"), [(0, True), (1, False)])
+def test_trailers_made_with_a_chunk_that_is_held_back_overtake_it_in_requests(side: int, overtake: bool) -> None:
+    source = HOLDER.replace("HEADERS", "0").replace("request", ("request", "response")[side])
+    stream = Plugin.load(bytes(wasmtime.wat2wasm(source))).stream()
+    context = stream.contexts[0]
+    call = context.vm.call
+
+    def making(name: str, *args: object) -> int | None:
+        if name.endswith("_body"):
+            assert context.mutable_map(2 * side + 1) is not None
+        return call(name, *args)
+
+    context.vm.call = making  # type: ignore[method-assign, assignment]
+    pairs = [(":method", "POST"), (":path", "/"), (":authority", "a")]
+    stream.request_headers(pairs, end_of_stream=bool(side))
+    if side:
+        stream.response_headers([(":status", "200")])
+        stream.response_body(b"body", end_of_stream=True)
+    else:
+        stream.request_body(b"body", end_of_stream=True)
+    out = (stream.upstream, stream.downstream)[side]
+    assert bytes(out.body) == b""
+    assert (out.trailers is not None) is overtake
