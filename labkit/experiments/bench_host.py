@@ -21,11 +21,12 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import wasmtime
@@ -33,7 +34,7 @@ import wasmtime
 from labkit import resources, toolchains
 from labkit.errors import LabkitError
 from labkit.experiments.naive_host import NaiveHost
-from labkit.proxywasm import Plugin
+from labkit.proxywasm import Plugin, Result
 from labkit.proxywasm._fast.bare import BareRequest
 
 DEFAULT_ROUNDS: Final = 15
@@ -98,7 +99,13 @@ class Case:
 
 
 class Contender(Protocol):
-    """A host with a plugin in it, ready for requests."""
+    """A host with a plugin in it, ready for requests.
+
+    Attributes:
+        answer: Status and body of the plugin's local reply to the first request, None when it let the request pass.
+    """
+
+    answer: tuple[int, str] | None
 
     def run(self, requests: int) -> float:
         """Seconds that so many requests took."""
@@ -110,8 +117,12 @@ class Contender(Protocol):
 class _Timed:
     """Calls a function again and again."""
 
-    def __init__(self, request: Callable[[], object]) -> None:
+    def __init__(self, request: Callable[[], tuple[int, bytes] | Result | None]) -> None:
         self._request = request
+        reply = request()
+        if isinstance(reply, Result):
+            reply = (reply.status, reply.body) if reply.sent_by == "plugin" else None
+        self.answer = (reply[0], reply[1].decode()) if reply else None
 
     def run(self, requests: int) -> float:
         request = self._request
@@ -178,6 +189,7 @@ class _Process:
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self._process = process
         self._name = name
+        self.answer: tuple[int, str] | None = None
 
     def ask(self, line: str) -> str:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -208,7 +220,8 @@ def _process(name: str, program: Path, case: Case) -> Iterator[Contender]:
     ) as process:
         comparator = _Process(process, name)
         try:
-            comparator.ask(case.order())
+            reply = json.loads(comparator.ask(case.order()))
+            comparator.answer = (reply["status"], reply["body"]) if reply["status"] else None
             yield comparator
         finally:
             process.kill()
@@ -264,8 +277,19 @@ def _requests_for_a_round(contender: Contender) -> int:
         requests *= 4
 
 
+BUILDS: Final[Mapping[str, Callable[[Path, Progress | None], Path]]] = MappingProxyType(
+    {"proxytest": build_proxytest, "rust": build_rust}
+)
+"""Comparators that are programs, and how each is built."""
+
+
 def bench_host(
-    plugin: Path, cache: Path, *, rounds: int = DEFAULT_ROUNDS, on_progress: Progress | None = None
+    plugin: Path,
+    cache: Path,
+    *,
+    rounds: int = DEFAULT_ROUNDS,
+    comparators: Iterable[str] = tuple(BUILDS),
+    on_progress: Progress | None = None,
 ) -> Report:
     """Measure every host that can be built on this machine.
 
@@ -273,14 +297,15 @@ def bench_host(
         plugin: The compiled mock plugin.
         cache: Where the comparators are built.
         rounds: Rounds of the plain case; the other cases get a third.
+        comparators: Which programs to measure beside the hosts in this process.
         on_progress: Is told what is being built or measured.
     """
     say = on_progress or (lambda _: None)
     programs: dict[str, Path] = {}
     skipped: dict[str, str] = {}
-    for name, build in (("proxytest", build_proxytest), ("rust", build_rust)):
+    for name in comparators:
         try:
-            programs[name] = build(cache, on_progress)
+            programs[name] = BUILDS[name](cache, on_progress)
         except LabkitError as error:
             skipped[name] = str(error)
             say(f"without {name}: {error}")
@@ -298,6 +323,9 @@ def bench_host(
 def _measure_case(case: Case, programs: dict[str, Path], rounds: int) -> list[Row]:
     with ExitStack() as stack:
         entered = {name: stack.enter_context(entry) for name, entry in _contenders(case, programs).items()}
+        answers = {name: contender.answer for name, contender in entered.items()}
+        if len(set(answers.values())) > 1:
+            raise LabkitError(f"the hosts answer differently: {answers}", hint="their figures cannot be compared")
         rows = measure(entered, rounds)
     return [replace(row, name=f"{row.name}/{case.name}") if case.name else row for row in rows]
 

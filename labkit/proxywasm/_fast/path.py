@@ -393,7 +393,7 @@ class Wanted:
         """What notes the arguments of a host function; None for one that is never answered inside."""
         if "header_map" in function:
             return self._note_map
-        if function in ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes"):
+        if function in ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes", "proxy_get_buffer_status"):
             return self._note_buffer
         if function in ("proxy_get_property", "proxy_set_property"):
             return self._note_path

@@ -290,3 +290,67 @@
       (call $remove_all (local.get $record) (local.get $key) (local.get $key_size))
       (return (i32.const %OK%)))
     (call $python_proxy_remove_header_map_value (local.get $map) (local.get $key) (local.get $key_size)))
+
+  ;; Whether the entries of $table are names and values that Python would keep as they are: plain, no name twice, the
+  ;; pseudo-headers in front. The bytes are the plugin's, still at $guest_bytes, where those of $copy came from.
+  (func $entries_are_plain (param $table i32) (param $count i32) (param $copy i32) (param $guest_bytes i32) (result i32)
+    (local $end i32)
+    (local $entry i32)
+    (local $other i32)
+    (local $key i32)
+    (local $body i32)
+    (local.set $end (i32.add (local.get $table) (i32.shl (local.get $count) (i32.const 4))))
+    (local.set $entry (local.get $table))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eq (local.get $entry) (local.get $end)))
+        (local.set $key
+          (i32.add (local.get $guest_bytes) (i32.sub (i32.load $host (local.get $entry)) (local.get $copy))))
+        (if (i32.eqz (call $is_plain_name (local.get $key) (i32.load $host offset=4 (local.get $entry))))
+          (then (return (i32.const 0))))
+        (if (i32.eq (i32.load8_u $guest (local.get $key)) (i32.const 0x3a))
+          (then (if (local.get $body) (then (return (i32.const 0)))))
+          (else (local.set $body (i32.const 1))))
+        (local.set $other (local.get $table))
+        (block $unique
+          (loop $compare
+            (br_if $unique (i32.eq (local.get $other) (local.get $entry)))
+            (if (i32.eq (i32.load $host offset=4 (local.get $other)) (i32.load $host offset=4 (local.get $entry)))
+              (then
+                (if (call $same
+                      (i32.load $host (local.get $other)) (local.get $key) (i32.load $host offset=4 (local.get $entry)))
+                  (then (return (i32.const 0))))))
+            (local.set $other (i32.add (local.get $other) (i32.const 16)))
+            (br $compare)))
+        (local.set $entry (i32.add (local.get $entry) (i32.const 16)))
+        (br $next)))
+    (i32.const 1))
+
+  (func $proxy_set_header_map_pairs (param $map i32) (param $pairs i32) (param $size i32) (result i32)
+    (local $record i32)
+    (local $copy i32)
+    (local $table i32)
+    (local $count i32)
+    (local $room i32)
+    (block $python
+      (br_if $python (i32.eqz (call $in_guest (local.get $pairs) (local.get $size))))
+      (local.set $record (call $open_map (local.get $map) (i32.const %WRITE%)))
+      (br_if $python (i32.eqz (local.get $record)))
+      (local.set $copy (call $keep (local.get $pairs) (local.get $size)))
+      (br_if $python (i32.eqz (local.get $copy)))
+      (br_if $python (i32.eqz (call $pairs_are_sound (local.get $copy) (local.get $size))))
+      (local.set $count (i32.load $host (local.get $copy)))
+      (br_if $python (i32.gt_u (local.get $count) (i32.const 128)))
+      (local.set $room (i32.add (local.get $count) (i32.const %MAP_SPARE%)))
+      (local.set $table (call $reserve (i32.mul (local.get $room) (i32.const 16))))
+      (br_if $python (i32.eqz (local.get $table)))
+      (call $index_pairs (local.get $copy) (local.get $table))
+      (br_if $python
+        (i32.eqz
+          (call $entries_are_plain (local.get $table) (local.get $count) (local.get $copy) (local.get $pairs))))
+      (i32.store $host offset=%MAP_TABLE% (local.get $record) (local.get $table))
+      (i32.store $host offset=%MAP_ENTRIES% (local.get $record) (local.get $count))
+      (i32.store $host offset=%MAP_ROOM% (local.get $record) (local.get $room))
+      (call $mark_changed (local.get $record))
+      (return (i32.const %OK%)))
+    (call $python_proxy_set_header_map_pairs (local.get $map) (local.get $pairs) (local.get $size)))

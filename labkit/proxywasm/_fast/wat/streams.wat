@@ -20,9 +20,9 @@
     (local $record i32)
     (local $left i32)
     (block $python
+      (br_if $python (i32.eqz (call $out_in_guest (local.get $data_at) (local.get $size_at))))
       (local.set $record (call $open_buffer (local.get $buffer) (i32.const %READ%)))
       (br_if $python (i32.eqz (local.get $record)))
-      (br_if $python (i32.eqz (call $out_in_guest (local.get $data_at) (local.get $size_at))))
       (br_if $python (i32.eqz (local.get $length)))
       (br_if $python (i32.ge_u (local.get $start) (i32.load $host offset=%BUFFER_BYTES% (local.get $record))))
       (br_if $python (i32.lt_u (i32.add (local.get $start) (local.get $length)) (local.get $start)))
@@ -39,24 +39,68 @@
     (call $python_proxy_get_buffer_bytes
       (local.get $buffer) (local.get $start) (local.get $length) (local.get $data_at) (local.get $size_at)))
 
-  ;; Whole replacement, the common case; inserting and appending are Python's.
+  (func $proxy_get_buffer_status (param $buffer i32) (param $length_at i32) (param $flags_at i32) (result i32)
+    (local $record i32)
+    (block $python
+      (br_if $python (i32.eqz (call $out_in_guest (local.get $length_at) (local.get $flags_at))))
+      (local.set $record (call $open_buffer (local.get $buffer) (i32.const %READ%)))
+      (br_if $python (i32.eqz (local.get $record)))
+      (i32.store $guest (local.get $length_at) (i32.load $host offset=%BUFFER_BYTES% (local.get $record)))
+      (i32.store $guest (local.get $flags_at) (i32.const 0))
+      (return (i32.const %OK%)))
+    (call $python_proxy_get_buffer_status (local.get $buffer) (local.get $length_at) (local.get $flags_at)))
+
+  ;; The body anew in the arena: $head bytes that stay in front, the plugin's, $tail bytes of the old end. 0 when full.
+  (func $splice
+    (param $record i32) (param $head i32) (param $data i32) (param $size i32) (param $tail i32) (result i32)
+    (local $old i32)
+    (local $copy i32)
+    (local $bytes i64)
+    (local.set $old (i32.load $host offset=%BUFFER_DATA% (local.get $record)))
+    (local.set $bytes
+      (i64.add
+        (i64.add (i64.extend_i32_u (local.get $head)) (i64.extend_i32_u (local.get $size)))
+        (i64.extend_i32_u (local.get $tail))))
+    (if (i64.gt_u (local.get $bytes) (i64.const %LOG_END%)) (then (return (i32.const 0))))
+    (local.set $copy (call $reserve (i32.wrap_i64 (local.get $bytes))))
+    (if (i32.eqz (local.get $copy)) (then (return (i32.const 0))))
+    (memory.copy $host $host (local.get $copy) (local.get $old) (local.get $head))
+    (memory.copy $host $guest (i32.add (local.get $copy) (local.get $head)) (local.get $data) (local.get $size))
+    (memory.copy $host $host
+      (i32.add (i32.add (local.get $copy) (local.get $head)) (local.get $size))
+      (i32.sub
+        (i32.add (local.get $old) (i32.load $host offset=%BUFFER_BYTES% (local.get $record)))
+        (local.get $tail))
+      (local.get $tail))
+    (i32.store $host offset=%BUFFER_DATA% (local.get $record) (local.get $copy))
+    (i32.store $host offset=%BUFFER_BYTES% (local.get $record) (i32.wrap_i64 (local.get $bytes)))
+    (i32.store $host offset=%BUFFER_CHANGED% (local.get $record) (i32.const 1))
+    (i32.const 1))
+
+  ;; At 0 the first $length bytes are replaced (none: the data goes in front); at or behind the end it is appended.
   (func $proxy_set_buffer_bytes
     (param $buffer i32) (param $start i32) (param $length i32) (param $data i32) (param $size i32) (result i32)
     (local $record i32)
-    (local $copy i32)
+    (local $bytes i32)
     (block $python
+      (br_if $python (i32.eqz (call $in_guest (local.get $data) (local.get $size))))
       (local.set $record (call $open_buffer (local.get $buffer) (i32.const %WRITE%)))
       (br_if $python (i32.eqz (local.get $record)))
-      (br_if $python (local.get $start))
-      (br_if $python (i32.eqz (local.get $length)))
-      (br_if $python (i32.lt_u (local.get $length) (i32.load $host offset=%BUFFER_BYTES% (local.get $record))))
-      (br_if $python (i32.eqz (call $in_guest (local.get $data) (local.get $size))))
-      (local.set $copy (call $keep (local.get $data) (local.get $size)))
-      (br_if $python (i32.eqz (local.get $copy)))
-      (i32.store $host offset=%BUFFER_DATA% (local.get $record) (local.get $copy))
-      (i32.store $host offset=%BUFFER_BYTES% (local.get $record) (local.get $size))
-      (i32.store $host offset=%BUFFER_CHANGED% (local.get $record) (i32.const 1))
-      (i32.store $host (i32.const %CHANGED%) (i32.const 1))
+      (local.set $bytes (i32.load $host offset=%BUFFER_BYTES% (local.get $record)))
+      (if (local.get $start)
+        (then
+          (br_if $python (i32.lt_u (local.get $start) (local.get $bytes)))
+          (br_if $python
+            (i32.eqz
+              (call $splice
+                (local.get $record) (local.get $bytes) (local.get $data) (local.get $size) (i32.const 0)))))
+        (else
+          (if (i32.gt_u (local.get $length) (local.get $bytes)) (then (local.set $length (local.get $bytes))))
+          (br_if $python
+            (i32.eqz
+              (call $splice
+                (local.get $record) (i32.const 0) (local.get $data) (local.get $size)
+                (i32.sub (local.get $bytes) (local.get $length)))))))
       (return (i32.const %OK%)))
     (call $python_proxy_set_buffer_bytes
       (local.get $buffer) (local.get $start) (local.get $length) (local.get $data) (local.get $size)))
