@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -72,10 +72,14 @@ def send_ahead(
         return None
     if plugin.context.done or plugin.context.done_pending:
         return None
+    # What can be read once only must be left to the ordinary way.
+    if not isinstance(headers, Mapping | Sequence | None):
+        return None
     # An upstream that is a function may itself send requests through this plugin.
     if callable(upstream) and fast.passes:
         return None
-    given = tuple(headers.items() if isinstance(headers, Mapping) else headers) if headers else ()
+    given = tuple((name, value) for name, value in (headers.items() if isinstance(headers, Mapping) else headers or ()))
+    body = bytes(body)
     key = (plugin.context.id, method, url, given, body, route, cluster)
     prepared = fast.prepared.get(key)
     if prepared is None:
@@ -148,7 +152,7 @@ class PreparedRequest:
         """What the client gets; or, where the walk does not suffice, a stream to send the same request through."""
         vm, fast = self.vm, self.fast
         image = self._current_image()
-        with vm.lock:
+        with vm.host.lock, vm.lock:
             if vm.entered or not image.fits:
                 return self.new_stream()
             walk, self._walk = self._walk or self._new_walk(), None

@@ -102,6 +102,22 @@ def test_a_request_that_is_known_asks_python_nothing(ops: tuple[Op, ...], python
     assert plugin.vm.fast.handed_over == 0
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"a": "1"}, id="mapping"),
+        pytest.param([("a", "1")], id="pairs"),
+        pytest.param([["a", b"1"]], id="lists"),
+        pytest.param(iter([("a", "1")]), id="iterator"),
+    ],
+)
+def test_headers_come_in_any_shape(headers: Any) -> None:
+    forwarded = load({}).request(headers=headers, body=bytearray(b"body")).forwarded  # type: ignore[arg-type]
+    assert forwarded is not None
+    assert forwarded.headers["a"] == "1"
+    assert forwarded.body == b"body"
+
+
 def test_every_request_gets_its_own_headers_back_from_many_threads() -> None:
     plugin = load(on_request(get_header(b"who"), set_header(b"seen", b"yes")))
     wrong: list[tuple[str, Any]] = []
