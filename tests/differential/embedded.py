@@ -86,9 +86,11 @@ class Embedded:
         )
 
     def _settle(self, stream: HttpStream) -> None:
-        """Let timers fire and call-outs be answered until the stream goes on or ends."""
+        """Let timers fire and call-outs be answered until the stream goes on, ends, or the upstream can answer."""
         for _ in range(100):
-            if not (stream.request_paused or stream.response_paused) or stream.reset_reason is not None:
+            waits = (stream.request_paused or stream.response_paused) and not stream.downstream.complete
+            answerable = stream.upstream.complete and stream.directions[1].headers is None
+            if not waits or answerable or stream.reset_reason is not None:
                 return
             self.host.advance(0.01)
 

@@ -331,3 +331,11 @@ def test_headers_that_were_held_back_can_be_changed_in_vain(hold: str, stream: s
     kind = "0" if hold == "q" else "2"
     calls = ((hold, "return", "1"), ("k", "continue_stream", stream), (phase, "add", kind, "x-late", "1"))
     run(differ, *calls, (phase, "get", kind, "x-late"), trailers=())
+
+
+@pytest.mark.parametrize(("phase", "stream", "kind"), [("B", "0", "1"), ("D", "1", "3")])
+def test_trailers_made_with_the_last_chunk_that_is_held_back(
+    phase: str, stream: str, kind: str, differ: Differ
+) -> None:
+    calls = ((phase, "add", kind, "x-made", "1"), (phase, "return", "1"), ("k", "continue_stream", stream))
+    run(differ, *calls, trailers=(), upstream=response(200, chunks=BODY))
