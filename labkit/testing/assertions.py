@@ -18,6 +18,7 @@ def assert_replied(
     headers: Mapping[str, Expected] | None = None,
 ) -> None:
     """The plugin itself answered, with this status, body and these headers (others may be there)."""
+    __tracebackhide__ = True
     problems = [] if result.sent_by == "plugin" else [f"the answer came from the {result.sent_by}, not the plugin"]
     if status is not None and result.status != status:
         problems.append(f"status is {result.status}, not {status}")
@@ -33,6 +34,7 @@ def assert_forwarded(
     body: Expected | None = None,
 ) -> None:
     """The request passed the plugin: the upstream received these headers, none of `absent`, and this body."""
+    __tracebackhide__ = True
     forwarded = result.forwarded
     if forwarded is None:
         _raise(["the request did not reach the upstream"], result)
@@ -43,6 +45,7 @@ def assert_forwarded(
 
 def assert_logged(source: Result | Plugin, pattern: str) -> None:
     """A line of what was logged matches the pattern somewhere; of a plugin, of what it logged outside streams."""
+    __tracebackhide__ = True
     if any(re.search(pattern, line.message) for line in source.logs):
         return
     _raise([f"no line of the log matches {pattern!r}"], source if isinstance(source, Result) else None, _log(source))
@@ -50,6 +53,7 @@ def assert_logged(source: Result | Plugin, pattern: str) -> None:
 
 def assert_clean(result: Result) -> None:
     """The plugin did nothing wrong: no trap, no bad pointer, no unknown cluster."""
+    __tracebackhide__ = True
     _raise([f"{problem}\n{problem.details or ''}".rstrip() for problem in result.problems], result)
 
 
