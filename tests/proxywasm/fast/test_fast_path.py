@@ -17,9 +17,11 @@ from labkit.proxywasm import (
     Plugin,
     Response,
     Trap,
+    abi,
 )
 from labkit.proxywasm._fast import walk
 from labkit.proxywasm._fast.layout import LOG, MEMORY
+from proxywasm.probe import probe_wat
 
 from .interpreter import OUT, Op, Program, Strings, forget, install, interpreter, records
 
@@ -98,6 +100,18 @@ def test_a_request_that_is_known_asks_python_nothing(ops: tuple[Op, ...], python
     del python_calls[:]
     assert plugin.request(route="default/foo") == results[-1]
     assert python_calls == []
+    assert plugin.vm.fast is not None
+    assert plugin.vm.fast.handed_over == 0
+
+
+@pytest.mark.parametrize("version", abi.VERSIONS)
+def test_every_abi_version_is_walked(version: str) -> None:
+    body = "(drop (call $proxy_remove_header_map_value (i32.const 0) (i32.const 256) (i32.const 1))) (i32.const 0)"
+    source = probe_wat(version, callbacks={"proxy_on_request_headers": body}, extra='(data (i32.const 256) "a")')
+    plugin = Plugin.load(source.encode())
+    results = [plugin.request(headers={"a": "1", "b": "2"}) for _ in range(3)]
+    assert all(result.forwarded is not None and "a" not in result.forwarded.headers for result in results)
+    assert all(result.forwarded is not None and "b" in result.forwarded.headers for result in results)
     assert plugin.vm.fast is not None
     assert plugin.vm.fast.handed_over == 0
 
