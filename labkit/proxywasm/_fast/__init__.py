@@ -6,4 +6,8 @@ memory and allocator, has a memory of its own (the *resident state*: header maps
 that is running), and puts its own functions into that table. What it does not know, it hands to the Python host
 function of the same name before it changed anything; Python takes over what changed meanwhile, answers, and makes
 the state resident again. Python's host functions thus remain the only place where rules are decided.
+
+`layout` says where things lie, `assemble` writes the modules, `helpers` links them, `path` carries state in and out of
+the responder, `wanted` remembers what a plugin asks for, `walk` takes a stream through several callbacks in one turn,
+and `prepared` makes the convenient call of it.
 """

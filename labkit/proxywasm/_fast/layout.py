@@ -1,6 +1,6 @@
 """Where the resident state lies in the responder's memory; the WAT fragments name these places in percent signs.
 
-64        control block: what is resident, who may use it, what changed
+CONTROL   the walk's own words, what the plugin changed, what is resident and who may use it
 MAPS      one record a header map; its pairs are serialized in the data area and indexed at first use
 BUFFERS   one record a buffer
 STEPS     the plan of a walk

@@ -7,13 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from labkit.proxywasm import abi, properties
-from labkit.proxywasm._fast.assemble import HOT
 from labkit.proxywasm._fast.helpers import instantiate_responder, instantiate_trampolines
 from labkit.proxywasm._fast.layout import (
-    BUFFER_COUNT,
     DATA,
     LOG,
-    MAP_COUNT,
     PLACES,
     PROPERTY_PRESENT,
     PROPERTY_SET,
@@ -23,6 +20,7 @@ from labkit.proxywasm._fast.layout import (
     STREAM_MAPS,
     WRITE,
 )
+from labkit.proxywasm._fast.wanted import Wanted
 from labkit.proxywasm.abi import LogLevel, MapType, Status
 from labkit.proxywasm.clock import FakeClock
 from labkit.proxywasm.headers import Pair, parse, serialize
@@ -60,9 +58,6 @@ _BUFFER_SIZE: Final = PLACES["BUFFER_SIZE"]
 
 _STATELESS: Final = frozenset({"wasi", "metrics", "shared_data", "queues", "clock", "emscripten"})
 """Groups of host calls that neither see nor change what is resident."""
-
-_LIVE: Final = (b"request", b"response", b"connection", b"upstream", b"source", b"destination")
-"""Properties below these may change while a callback runs; Python looks them up every time."""
 
 
 class FastPath:
@@ -376,47 +371,3 @@ class FastPath:
             grpc_status - (1 << 32) if grpc_status >> 31 else grpc_status,
         )
         self.vm.stop_iteration = True
-
-
-class Wanted:
-    """What a plugin was seen asking for, so that only that is made resident."""
-
-    _MOST_PATHS: Final = 64
-
-    def __init__(self) -> None:
-        self.callbacks: set[str] = set()
-        self.maps: set[int] = set()
-        self.buffers: set[int] = set()
-        self.paths: dict[bytes, None] = {}
-
-    def note_of(self, function: str) -> Callable[[Vm, str, tuple[int, ...]], None] | None:
-        """What notes the arguments of a host function; None for one that is never answered inside."""
-        if "header_map" in function:
-            return self._note_map
-        if function in ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes", "proxy_get_buffer_status"):
-            return self._note_buffer
-        if function in ("proxy_get_property", "proxy_set_property"):
-            return self._note_path
-        return self._note_call if function in HOT else None
-
-    def _note_call(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
-        if isinstance(vm.context, HttpContext):
-            self.callbacks.add(callback)
-
-    def _note_map(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
-        self._note_call(vm, callback, args)
-        if args[0] < MAP_COUNT and vm.context.map(args[0]) is not None:
-            self.maps.add(args[0])
-
-    def _note_buffer(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
-        self._note_call(vm, callback, args)
-        if args[0] < BUFFER_COUNT and isinstance(vm.context, HttpContext):
-            self.buffers.add(args[0])
-
-    def _note_path(self, vm: Vm, callback: str, args: tuple[int, ...]) -> None:
-        self._note_call(vm, callback, args)
-        if len(self.paths) < self._MOST_PATHS and args[1] <= 256 and args[0] + args[1] <= len(vm.memory):
-            path = vm.memory.read(args[0], args[1])
-            # A single part only: those are the ones a plugin can set and read back, and none is another's prefix.
-            if path and b"\0" not in path and path not in _LIVE:
-                self.paths[path] = None

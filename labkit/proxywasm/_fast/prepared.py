@@ -138,6 +138,7 @@ class PreparedRequest:
         return self.image
 
     def properties(self) -> bytes:
+        """What the plugin is known to ask for, as serialized pairs."""
         if not self.fast.wanted.paths:
             return b""
         vm = self.vm
