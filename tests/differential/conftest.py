@@ -28,14 +28,20 @@ class Modules:
 
 
 @pytest.fixture(scope="session")
-def modules(request: pytest.FixtureRequest) -> Modules:
+def plugin_cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled plugins stay: in pytest's cache, unless it is switched off."""
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
+    return cache.mkdir("plugins") if cache is not None else tmp_path_factory.mktemp("plugins")
+
+
+@pytest.fixture(scope="session")
+def modules(plugin_cache: Path) -> Modules:
     """All test plugins that this machine can compile."""
-    cache = request.config.cache.mkdir("plugins")
     paths: dict[str, Path] = {}
     missing: dict[str, str] = {}
     for plugin in PLUGINS.values():
         try:
-            module = build(plugin.source, cache)
+            module = build(plugin.source, plugin_cache)
             paths[plugin.name] = module.with_suffix(".fitted.wasm")
             paths[plugin.name].write_bytes(fit(module.read_bytes()).content)
         except CompilerMissing as reason:

@@ -69,10 +69,10 @@ def test_facts_that_only_a_network_has(path: str, differ: Differ) -> None:
 
 
 @known("Higress' ABI lets bodies come while the headers are held back")
-def test_pause_in_a_module_of_higress(modules: Modules, differ: Differ, pytestconfig: pytest.Config) -> None:
+def test_pause_in_a_module_of_higress(modules: Modules, differ: Differ, plugin_cache: Path) -> None:
     if "relay" in modules.missing:
         pytest.skip(modules.missing["relay"])
-    unfitted = Embedded([(PLUGINS["relay"], build("go/relay", pytestconfig.cache.mkdir("plugins")))], fast=True)
+    unfitted = Embedded([(PLUGINS["relay"], build("go/relay", plugin_cache))], fast=True)
     case = Case("relay", asked_to_relay(), response(200, chunks=BODY), response(200, chunks=(b"called",)))
     outcome = differ.check(case)
     other = unfitted.run(case, "case-0")
