@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from labkit.proxywasm.plugin import Plugin
 
 RESULTS_AT: Final = PLACES["STEPS_DONE"]
-_SMALL: Final = 4096
+_SMALL: Final = 16 << 10
 """Bytes of a body up to which requests and replies are remembered: tests send the same few again and again."""
 
 _REMEMBERED: Final = 256
