@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from labkit.testing.benchmark import Benchmark
     from labkit.testing.parse import Suite
 
-_MODULES = (".wasm", ".wat", ".cwasm")
+_MODULES = (".wasm", ".wat")
 
 
 def register(app: typer.Typer) -> None:
@@ -69,11 +69,13 @@ def run_suites(
     source = plugin or named
     loaded = [load_suite(path) for path in suites]
     select = _selection(loaded, keyword)
-    module = Module.load(source) if source else None
+    with _unusable_plugin():
+        module = Module.load(source) if source else None
     data = _read(config) if config else None
     results, benchmarks = [], []
     for suite in loaded:
-        bench = prepare(suite, plugin=module, config=data, log_level=loglevel)
+        with _unusable_plugin():
+            bench = prepare(suite, plugin=module, config=data, log_level=loglevel)
         if functional:
             with _open_log(logfile or suite.message.env.log_path, json) as log:
                 tests = [run_test(bench, test, log) for test in suite.message.test if select(test.name)]
@@ -107,6 +109,17 @@ def _sort_arguments(paths: list[str]) -> tuple[str | None, list[str]]:
             raise UsageError("no test suite", hint="labkit test plugin.wasm tests.yaml")
         return first, paths[1:]
     return None, paths
+
+
+@contextlib.contextmanager
+def _unusable_plugin() -> Iterator[None]:
+    """A module that is no plugin is wrong input, not a test that failed."""
+    from labkit.proxywasm import PluginError
+
+    try:
+        yield
+    except PluginError as error:
+        raise UsageError(error.message, hint=error.hint, details=error.details) from error
 
 
 def _selection(suites: list[Suite], keyword: str | None) -> Callable[[str], bool]:

@@ -14,7 +14,7 @@ class Failure:
         phase: Where: `plugin_init`, `request_headers`, `request_body[1]`, …
         what: What is wrong, in one line.
         expected: What was expected; None when nothing was to be compared.
-        actual: What there was instead, line by line.
+        actual: What there was instead, line by line; without `expected`, more about what is wrong.
     """
 
     phase: str
@@ -24,7 +24,9 @@ class Failure:
 
     def __str__(self) -> str:
         lines = [f"[{self.phase}] {self.what}"]
-        if self.expected is not None:
+        if self.expected is None:
+            lines += [f"  {line}" for line in self.actual]
+        else:
             lines += [f"  - {line}" for line in self.expected.split("\n")]
             lines += [f"  + {line}" for line in self.actual] or ["  + (nothing)"]
         return "\n".join(lines)

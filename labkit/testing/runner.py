@@ -206,7 +206,7 @@ class _Run:
             plugin = Plugin.load(bench.module, config=bench.config, host=host, name=bench.module.name)
         except LabkitError as error:
             details = error.details.split("\n") if isinstance(error.__cause__, Trap) and error.details else []
-            raise _Stop(Failure(self.phase, "\n".join([error.message, *details]))) from None
+            raise _Stop(Failure(self.phase, error.message, actual=tuple(details))) from None
         plugin.observe(TesterCalls())
         return plugin
 
@@ -218,8 +218,8 @@ class _Run:
     def _check_health(self, plugin: Plugin) -> None:
         trap = plugin.vm.failure
         if trap is not None:
-            stack = trap.details.split("\n") if trap.details else []
-            raise _Stop(Failure(self.phase, "\n".join([f"the VM failed: {trap.message}", *stack])))
+            stack = tuple(trap.details.split("\n")) if trap.details else ()
+            raise _Stop(Failure(self.phase, f"the VM failed: {trap.message}", actual=stack))
 
 
 class BadPlan(ValueError):
