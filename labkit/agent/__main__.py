@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labkit.agent.delivery import Delivery
 from labkit.agent.envoy import EnvoyAdmin
+from labkit.agent.envoy_log import EnvoyLog
 from labkit.agent.fetch import Sources
 from labkit.agent.relay import Agent
 from labkit.agent.served import ServedPlugins
@@ -32,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the controller")
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="where modules are kept")
     parser.add_argument("--envoy-admin", required=True, metavar="HOST:PORT", help="Envoy's admin interface")
+    parser.add_argument("--envoy-log", type=Path, metavar="FILE", help="where Envoy logs what plugins say")
     parser.add_argument("--journal", type=Path, required=True, metavar="FILE")
     parser.add_argument("--mirror", type=_mirror, action="append", default=[], metavar="LOGICAL=REAL")
     return parser.parse_args()
@@ -39,10 +41,14 @@ def _arguments() -> argparse.Namespace:
 
 async def _run(arguments: argparse.Namespace) -> None:
     admin = EnvoyAdmin(arguments.envoy_admin)
+    envoy_log = EnvoyLog(arguments.envoy_log)
     store = ModuleStore(arguments.cache, Sources(dict(arguments.mirror)))
     journal = Journal(arguments.journal)
     served = ServedPlugins(arguments.cache / "served")
-    agent = Agent(arguments.upstream, lambda send, report: Delivery(store, admin, journal, served, send, report))
+    agent = Agent(
+        arguments.upstream,
+        lambda send, report: Delivery(store, admin, envoy_log, journal, served, send, report),
+    )
     port = await agent.start(arguments.port)
     log.info("serving Envoy on 127.0.0.1:%d from the controller at %s", port, arguments.upstream)
     stopping = asyncio.Event()

@@ -20,6 +20,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 from google.protobuf.message import DecodeError
 
 from labkit.agent.envoy import EnvoyAdmin, Running
+from labkit.agent.envoy_log import EnvoyLog
 from labkit.agent.errors import EnvoyRefused, PluginRefused, PullFailed
 from labkit.agent.resource import PluginResource, pack
 from labkit.agent.served import Served, ServedPlugins
@@ -65,6 +66,7 @@ class Delivery:
     Args:
         store: Where modules are.
         admin: The same Envoy's admin interface.
+        envoy_log: The same Envoy's log.
         journal: Where steps 6 to 10 are written.
         served: What Envoy took last, by name; outlives the stream.
         send: Sends a response to Envoy.
@@ -75,6 +77,7 @@ class Delivery:
         self,
         store: ModuleStore,
         admin: EnvoyAdmin,
+        envoy_log: EnvoyLog,
         journal: Journal,
         served: ServedPlugins,
         send: Callable[[DiscoveryResponse], None],
@@ -82,6 +85,7 @@ class Delivery:
     ) -> None:
         self._store = store
         self._admin = admin
+        self._envoy_log = envoy_log
         self._journal = journal
         self._served = served
         self._send = send
@@ -164,7 +168,7 @@ class Delivery:
                 again = _may_heal(resource, error)
                 more = "; it is tried again by itself" if again else ""
                 if isinstance(error, EnvoyRefused):
-                    more = "; the gateway's log has the plugin's own words (labkit logs gateway)"
+                    more = f"; the plugin said: {error.words}" if error.words else "; see the gateway's log"
                 self._settle(slot, resource, f"{error.reason}: {error}; {serving}{more}")
                 if not again:
                     return
@@ -254,6 +258,7 @@ class Delivery:
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         async with self._turn:
             self._answers[nonce] = (name, answer)
+            logged = self._envoy_log.size()
             self._send(DiscoveryResponse(type_url=EXTENSION, version_info=version, nonce=nonce, resources=[pack(body)]))
             try:
                 error = await asyncio.wait_for(answer, _ANSWER_SECONDS)
@@ -262,7 +267,7 @@ class Delivery:
             finally:
                 self._answers.pop(nonce, None)
         if error is not None:
-            raise EnvoyRefused(error)
+            raise EnvoyRefused(error, self._envoy_log.complaints(logged))
         slot.handed = True
         return nonce
 

@@ -43,4 +43,13 @@ class ModuleInvalid(PluginRefused):
 
 
 class EnvoyRefused(PluginRefused):
-    """Envoy answered with a NACK."""
+    """Envoy answered with a NACK.
+
+    Args:
+        message: Envoy's own text.
+        words: What the plugin said about it in Envoy's log, if anything.
+    """
+
+    def __init__(self, message: str, words: str = "") -> None:
+        super().__init__(message)
+        self.words = words

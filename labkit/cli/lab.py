@@ -89,7 +89,7 @@ def _show(status: Status) -> None:
     colour = {"up": "green", "down": "yellow"}.get(status.state, "red")
     out.print(f"lab is [{colour}]{status.state}[/]")
     if status.state == "broken":
-        out.print("its supervisor was killed: labkit down, then labkit up")
+        out.print("its supervisor was killed; labkit up takes the lab up again, with all its state")
     if not status.gateway:
         return
     table = Table("part", "pid", "state", "restarts", "log", box=None, header_style="bold")
@@ -110,7 +110,7 @@ def logs(
     from labkit.lab import Lab
 
     lab = Lab()
-    names = [part] if part else [found.name for found in lab.require_up().parts]
+    names = [part] if part else lab.part_names()
     files = {name: lab.log(name) for name in names}
     offsets = {name: _print_tail(name, path, lines, named=len(files) > 1) for name, path in files.items()}
     while follow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,12 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from labkit import resources
 from labkit.cli.console import err, out, print_json, progress
 from labkit.errors import UsageError
 
-Source = Annotated[Path, typer.Argument(help="The plugin's folder, with its go.mod and main.go.")]
-Files = Annotated[list[Path] | None, typer.Option("-f", "--filename", help="A manifest; may be repeated.")]
+Source = Annotated[Path | None, typer.Argument(help="The plugin's folder, with its go.mod; plugins/mock if left out.")]
+Files = Annotated[list[str] | None, typer.Option("-f", "--filename", help="A manifest; - is stdin; may be repeated.")]
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="The namespace.")]
 
 
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    source: Source = Path("plugins/mock"),
+    source: Source = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where the module goes; SOURCE/plugin.wasm if left out.")
     ] = None,
@@ -43,6 +45,7 @@ def build(
     from labkit import lab as labs
 
     lab = labs.Lab()
+    source = source or resources.path("plugins/mock")
     with progress("compiling") as on_progress:
         built = labs.compile_plugin(lab, source, output, on_progress)
         on_progress("building the image")
@@ -53,8 +56,8 @@ def build(
 
 def push(
     source: Annotated[
-        Path, typer.Argument(help="The plugin's folder, compiled if need be, or a compiled module.")
-    ] = Path("plugins/mock"),
+        Path | None, typer.Argument(help="The plugin's folder, or a compiled module; plugins/mock if left out.")
+    ] = None,
     reference: Annotated[
         str | None, typer.Argument(help="Where to: registry.lab/plugins/NAME:1.0.0 if left out.")
     ] = None,
@@ -65,6 +68,7 @@ def push(
 
     lab = labs.Lab()
     lab.require_up()
+    source = source or resources.path("plugins/mock")
     if source.is_file() and docker:
         raise UsageError("--docker needs the plugin's folder with its Dockerfile, not a module")
     with progress("compiling") as on_progress:
@@ -91,7 +95,7 @@ def apply(
     lab.require_up()
     plugins = []
     for path in filename:
-        applied = labs.apply_manifest(lab, path)
+        applied = labs.apply_manifest(lab, _manifest(path))
         for one in applied:
             out.print(escape(str(one)))
         plugins += [one for one in applied if one.kind == "WasmPlugin"]
@@ -140,14 +144,21 @@ def delete(
     lab = Lab()
     lab.require_up()
     if filename:
-        for path in filename:
-            for deleted in lab.kube().delete(path):
-                out.print(f"{deleted.kind.lower()}/{escape(deleted.name)} deleted")
+        deleted = [one for path in filename for one in lab.kube().delete(_manifest(path))]
+        for one in deleted:
+            out.print(escape(str(one)))
+        if not deleted:
+            err.print("nothing of it was there")
     elif kind and name:
         lab.kube().delete_object(kind, name, namespace=namespace or _namespace_of(kind))
         out.print(f"{kind}/{escape(name)} deleted")
     else:
         raise UsageError("nothing to delete", hint="name it: labkit delete wasmplugin mock, or: labkit delete -f FILE")
+
+
+def _manifest(name: str) -> str | Path:
+    """A manifest by file name; `-` is what stdin says."""
+    return sys.stdin.read() if name == "-" else Path(name)
 
 
 def _namespace_of(kind: str) -> str | None:

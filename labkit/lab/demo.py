@@ -110,7 +110,7 @@ class _Clock:
 
 
 def run(lab: Lab, on_progress: Progress = lambda line: None, source: Path | None = None) -> Demo:
-    """Run the demo on `lab`, which is started when it is not up and stays up.
+    """Run the demo on `lab`, which is started when it is not up and stays up. Two at once take turns.
 
     Args:
         lab: The lab.
@@ -121,8 +121,12 @@ def run(lab: Lab, on_progress: Progress = lambda line: None, source: Path | None
         ChainBroken: The gateway does not run the bytes that were compiled here.
         DemoFailed: A reply is not what the article says.
     """
+    with lab.exclusively("demo"):
+        return _run(lab, on_progress, source or resources.path("plugins/mock"))
+
+
+def _run(lab: Lab, on_progress: Progress, source: Path) -> Demo:
     clock = _Clock()
-    source = source or resources.path("plugins/mock")
     with clock.share("compile"):
         on_progress("1 compiling the plugin")
         build = delivery.compile_plugin(lab, source, lab.layout.cache / "plugin.wasm", on_progress)

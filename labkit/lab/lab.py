@@ -87,23 +87,28 @@ class Lab:
     def up(self, ports: Ports | None = None, on_progress: Progress = lambda line: None) -> Status:
         """Start every part and wait until all are healthy; nothing happens when they already are.
 
+        A lab whose supervisor was killed is taken up with all its state.
+
         Raises:
             PortTaken: A port in `ports` is in use.
             PartFailed: A part did not become healthy; what had been started is stopped again.
         """
         ports = ports or Ports()
-        with self._exclusively():
+        with self.exclusively():
             state = self.status().state
             if state != "down" and self._other_ports(ports):
                 raise UsageError(
                     "the lab is already up on other ports", hint="stop it first: labkit down; or leave the port out"
                 )
             if state in {"up", "degraded"}:
+                self._supervisor().start_failed()
                 self._wait_healthy(self._parts(), on_progress)
                 return self.status()
             if state == "broken":
-                on_progress("cleaning up after a lab whose supervisor was killed")
-                self._clear()
+                on_progress("taking up a lab whose supervisor was killed")
+                sweep(self.layout.run)
+                self._supervise(on_progress)
+                return self.status()
             try:
                 self._start(ports, on_progress)
             except BaseException:
@@ -124,12 +129,16 @@ class Lab:
         bootstrap = gateway.bootstrap(agent_port=ports.agent, admin_port=ports.admin)
         self.layout.bootstrap.write_text(json.dumps(bootstrap, indent=2), encoding="utf-8")
         self._save({"ports": asdict(ports), "password": secrets.token_urlsafe(24), "registry": str(registry)})
+        self._supervise(on_progress)
+
+    def _supervise(self, on_progress: Progress) -> None:
+        """Start the parts that the saved state describes and wait until they are healthy."""
         started = self._parts()
         self.journal.record(LIFECYCLE, part="lab", name="starting")
         on_progress(f"starting {', '.join(part.name for part in started)}")
         self._supervisor().start(started)
         self._wait_healthy(started[:1], on_progress)
-        quickstart.install(self.kube(), ports, on_progress)
+        quickstart.install(self.kube(), self.ports, on_progress)
         self._wait_healthy(started, on_progress)
         self.journal.record(LIFECYCLE, part="lab", name="up")
 
@@ -154,7 +163,7 @@ class Lab:
 
     def down(self, on_progress: Progress = lambda line: None) -> None:
         """Stop every part and remove the lab's state and logs; caches stay. A no-op when the lab is down."""
-        with self._exclusively():
+        with self.exclusively():
             on_progress("stopping all parts")
             self._clear()
             self.layout.journal.unlink(missing_ok=True)
@@ -223,12 +232,20 @@ class Lab:
         if status.state == "down":
             raise LabNotRunning
         if status.state == "broken":
-            raise LabNotRunning("the lab's supervisor was killed; its parts are no longer watched")
+            raise LabNotRunning("the lab's supervisor was killed, nobody watches its parts any more")
         return status
 
     def kube(self) -> kube.Client:
         """A client of the lab's API server."""
         return kube.Client(self.layout.kubeconfig)
+
+    def part_names(self) -> list[str]:
+        """What the parts are called.
+
+        Raises:
+            LabNotRunning: The lab is down.
+        """
+        return [part.name for part in self._parts()]
 
     def log(self, part: str) -> Path:
         """The log file of one part.
@@ -237,7 +254,7 @@ class Lab:
             LabNotRunning: The lab is down.
             UsageError: There is no such part.
         """
-        names = [part.name for part in self._parts()]
+        names = self.part_names()
         if part not in (*names, "supervisord", "watcher"):
             raise UsageError(f"the lab has no part {part!r}", hint=f"its parts are: {', '.join(names)}")
         return self.layout.logs / f"{part}.log"
@@ -267,10 +284,10 @@ class Lab:
         return any(port and running[name] != port for name, port in asdict(wanted).items())
 
     @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """One `up` or `down` at a time; a second one waits and then finds the work done."""
+    def exclusively(self, what: str = "lab") -> Iterator[None]:
+        """One at a time of those that name the same thing; a second one waits. `up` and `down` name the lab."""
         self.layout.home.mkdir(parents=True, exist_ok=True)
-        with (self.layout.home / "lock").open("w") as lock:
+        with (self.layout.home / f"{what}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

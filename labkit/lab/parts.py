@@ -72,6 +72,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
                 "labkit.agent",
                 *("--port", str(ports.agent), "--upstream", f"{LOOPBACK}:{ports.controller}"),
                 *("--cache", str(layout.run / "agent"), "--envoy-admin", f"{LOOPBACK}:{ports.admin}"),
+                *("--envoy-log", str(layout.logs / "gateway.log")),
                 *("--journal", journal, "--mirror", f"{REGISTRY_HOST}={LOOPBACK}:{ports.registry}"),
             ),
             lambda: _listens(ports.agent),

@@ -151,6 +151,12 @@ class Supervisor:
             if info["name"] != WATCHER
         ]
 
+    def start_failed(self) -> None:
+        """Start again what crashed so often that it was given up."""
+        for process in self.processes():
+            if process.state in {"failed", "stopped"}:
+                self._rpc.supervisor.startProcess(process.name, False)
+
     def stop(self) -> None:
         """Stop every part and supervisord itself; returns when none of them is left."""
         try:

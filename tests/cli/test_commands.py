@@ -194,6 +194,18 @@ def push_image_without_module(lab: Lab) -> None:
 
 
 @pytest.mark.e2e
+def test_a_plugin_that_refuses_its_configuration_says_why(labkit, served, tmp_path):
+    manifest = PLUGIN.format(name="refused", namespace="higress-system", url=MOCK, more="pluginConfig: {_rules_: [{}]}")
+    try:
+        (tmp_path / "plugin.yaml").write_text(manifest)
+        shown = labkit("apply", "-f", "plugin.yaml", home=served.layout.home)
+        assert shown.returncode == 1
+        assert "the plugin said: parse rule config failed" in shown.stderr
+    finally:
+        served.kube().delete(manifest)
+
+
+@pytest.mark.e2e
 def test_a_request_is_one_document(labkit, served):
     shown = labkit("request", "http://www.example.com/", "--json", home=served.layout.home)
     document = json.loads(shown.stdout)

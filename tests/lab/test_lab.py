@@ -156,15 +156,17 @@ def test_down_ends_every_process_and_removes_all_state(tmp_path):
     lab.down()
 
 
-def test_a_lab_whose_supervisor_was_killed_is_broken_and_comes_up_again(tmp_path):
+def test_a_lab_whose_supervisor_was_killed_is_taken_up_again_with_its_state(tmp_path):
     lab = Lab(tmp_path)
     try:
         lab.up()
+        lab.kube().apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}})
         os.kill(int((lab.layout.run / "supervisord.pid").read_text()), signal.SIGKILL)
         wait_for(lambda: lab.status().state == "broken")
         old = processes_of(lab)
         assert lab.up().state == "up"
         assert not any(process.is_running() for process in old)
+        assert lab.kube().get("configmap", "kept", namespace="default")
     finally:
         lab.down()
 
