@@ -64,7 +64,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
                 *("--kubeconfig", kubeconfig, "--port", str(ports.controller)),
                 *("--gateway-port", str(ports.gateway), "--journal", journal),
             ),
-            lambda: _listens(ports.controller),
+            lambda: _speaks_http2(ports.controller),
         ),
         Part(
             "agent",
@@ -75,7 +75,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
                 *("--envoy-log", str(layout.logs / "gateway.log")),
                 *("--journal", journal, "--mirror", f"{REGISTRY_HOST}={LOOPBACK}:{ports.registry}"),
             ),
-            lambda: _listens(ports.agent),
+            lambda: _speaks_http2(ports.agent),
         ),
         Part(
             "gateway",
@@ -85,7 +85,7 @@ def parts(layout: Layout, ports: Ports, registry: Path) -> tuple[Part, ...]:
         Part(
             "upstreams",
             python("labkit.gateway.upstreams", f"foo={ports.foo}", f"bar={ports.bar}", f"other={ports.other}"),
-            lambda: all(_listens(port) for port in (ports.foo, ports.bar, ports.other)),
+            lambda: all(_answers(f"http://{LOOPBACK}:{port}/") for port in (ports.foo, ports.bar, ports.other)),
         ),
     )
 
@@ -95,6 +95,20 @@ def _answers(url: str) -> bool:
         # The user's proxy settings must not stand between the lab and itself.
         return httpx.get(url, timeout=1.0, trust_env=False).is_success
     except httpx.HTTPError:
+        return False
+
+
+def _speaks_http2(port: int) -> bool:
+    """Whether a gRPC server answers: the kernel accepts connections for a process that is stopped, too."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    settings = 4
+    empty_settings = bytes((0, 0, 0, settings, 0, 0, 0, 0, 0))
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1.0) as connection:
+            connection.sendall(preface + empty_settings)
+            head = connection.recv(len(empty_settings))
+            return len(head) > 3 and head[3] == settings
+    except OSError:
         return False
 
 

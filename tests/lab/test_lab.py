@@ -92,6 +92,19 @@ def test_a_killed_part_is_restarted_and_the_plugin_still_answers(served, part):
     wait_for(lambda: replies(served) == EXPECTED)
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_hangs_is_unhealthy(served, part):
+    process = psutil.Process(next(found for found in served.status().parts if found.name == part).pid)
+    process.suspend()
+    try:
+        found = served.status()
+        assert found.state == "degraded"
+        assert {one.name for one in found.parts if one.state == "unhealthy"} == {part}
+    finally:
+        process.resume()
+    wait_for(lambda: served.status().state == "up")
+
+
 def test_requests_are_answered_while_agent_and_controller_are_dead(served):
     by_name = {part.name: part.pid for part in served.status().parts}
     for name in ("controller", "agent", "kube"):
