@@ -132,6 +132,18 @@ def test_suite_without_plugin(pytester):
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.parametrize("flags", [[], ["-X", "faulthandler"]])
+def test_trap_in_a_plugin_that_the_conftest_loaded(pytester, sample_path, flags):
+    pytester.makeconftest(f"from labkit.proxywasm import Plugin\nPLUGIN = Plugin.load({str(sample_path)!r})\n")
+    pytester.makepyfile(
+        "from conftest import PLUGIN\n"
+        "def test_trap():\n    assert PLUGIN.request(headers={'x-trap': '1'}).trap is not None\n"
+    )
+    result = pytester.run(sys.executable, *flags, "-m", "pytest")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1)
+
+
 def test_runs_that_do_not_use_it_import_nothing():
     code = (
         "import sys, labkit.testing.pytest_plugin as p\n"
