@@ -111,19 +111,18 @@ def _handlers(bench: Bench, test: Any, min_time: float, streams: int, rate: int)
 
 
 def _steps(suite: Suite, test: Any) -> list[Step]:
-    """What the test sends, each as a function of the stream."""
+    """What the test sends, each as a function of the stream; a gateway has no body without headers before it."""
     steps: list[Step] = []
-    for side in ("request", "response"):
+    for side in ("response", "request"):
         bodies = getattr(test, f"{side}_body")
-        headers: list[tuple[bytes, bytes]] = [(b":status", b"200")] if side == "response" else []
+        headers: list[tuple[bytes, bytes]] = []
         if test.HasField(f"{side}_headers"):
-            given = read_headers(suite, getattr(test, f"{side}_headers").input, side == "request")
-            headers = given.pairs
-        elif side == "response" and not bodies:
+            headers = read_headers(suite, getattr(test, f"{side}_headers").input, side == "request").pairs
+        elif not bodies and not steps:
             continue
-        steps.append(_headers_step(side, headers))
         chunks = [chunk for body in bodies for chunk, _ in read_chunks(suite, test, f"{side}_body", body.input)]
-        steps += [_body_step(side, chunk, index == len(chunks) - 1) for index, chunk in enumerate(chunks)]
+        body = [_body_step(side, chunk, index == len(chunks) - 1) for index, chunk in enumerate(chunks)]
+        steps = [_headers_step(side, headers), *body, *steps]
     return steps
 
 

@@ -74,6 +74,7 @@ action_t EXPORT(proxy_on_response_headers)(uint32_t context, uint32_t count, uin
   put_number(&line, count);
   proxy_log(LOG_INFO, line.data, line.size);
   if (wants(REQUEST_HEADERS, ":path", &value, &size)) say(LOG_ERROR, "sees the request in the response");
+  if (wants(RESPONSE_HEADERS, "x-trap", &value, &size)) __builtin_trap();
   if (wants(RESPONSE_HEADERS, "x-fail", &value, &size)) reply(500, "failed");
   return CONTINUE;
 }

@@ -85,12 +85,13 @@ def test_only_benchmarks_that_are_asked_for(suite, sample_path, capsys):
     assert "fails" not in said
 
 
-def test_benchmark_that_cannot_run(tmp_path, sample_path, capsys):
+@pytest.mark.parametrize("phase", ["request_headers", "response_headers"])
+def test_benchmark_that_cannot_run(tmp_path, sample_path, capsys, phase):
     path = tmp_path / "a.yaml"
-    path.write_text("test:\n- name: trap\n  request_headers: {input: {header: [{key: x-trap, value: 1}]}}\n")
+    path.write_text(f"test:\n- name: trap\n  {phase}: {{input: {{header: [{{key: x-trap, value: 1}}]}}}}\n")
     arguments = ["test", str(sample_path), str(path), "--no-test", "--benchmark", "--benchmark-min-time", "0.01"]
     assert run(arguments) == 1
-    assert "trapped" in capsys.readouterr().err
+    assert f"proxy_on_{phase} trapped" in capsys.readouterr().err
 
 
 def test_plugin_and_config_of_the_suite_can_be_replaced(tmp_path, sample_path, monkeypatch, capsys):
