@@ -117,7 +117,7 @@ class PreparedRequest:
         self.proto = any(name == b"x-forwarded-proto" for name, _ in pairs)
         self.image: Image | None = None
         self._walk: Walk | None = None
-        self._plans: dict[tuple[int, int], tuple[list[Step], bytes]] = {}
+        self._plans: dict[tuple[int, int, bool], tuple[list[Step], bytes]] = {}
         self._maps = {0: self.pairs}
         self._bodies = {0: body}
         self._made_for: tuple[object, ...] = ()
@@ -230,17 +230,28 @@ class PreparedRequest:
         headers = response.client_headers
         while (done := walk.go()) < len(walk.steps):
             # The plugin changed the response's headers: go on when the client can still be sent them.
-            if not walk.ordinary or walk.steps[done - 1].name != "on_response_headers":
+            if not self._only_headers_changed(walk, done):
                 return None
             changed = HeaderMap((), MapKind.RESPONSE)
             changed.pairs = self.fast.changed_pairs(2)
-            if not self.fast.map_changed(2) or changed.get(b":status") != response.pairs[0][1]:
+            if changed.get(b":status") != response.pairs[0][1]:
                 return None
             headers = Headers(changed)
             WORD.pack_into(view, PLACES["MAPS_CHANGED"], 0)
-        if not walk.ordinary or WORD.unpack_from(view, PLACES["LOG_NEXT"])[0] != LOG:
+        if not walk.ordinary or self._replied_now(walk) or WORD.unpack_from(view, PLACES["LOG_NEXT"])[0] != LOG:
             return None
         return headers, self.fast.changed_body(1).tobytes() if self.fast.body_changed(1) else response.body
+
+    def _replied_now(self, walk: Walk) -> bool:
+        return walk.reply_step is None and bool(self.fast.view[PLACES["REPLIED"]])
+
+    def _only_headers_changed(self, walk: Walk, done: int) -> bool:
+        return (
+            walk.ordinary
+            and not self._replied_now(walk)
+            and walk.steps[done - 1].name == "on_response_headers"
+            and self.fast.map_changed(2)
+        )
 
     def _load_response(self, walk: Walk, done: int, reply: _Incoming) -> bool:
         """Make the response resident and plan its way through the response phases."""
@@ -258,7 +269,7 @@ class PreparedRequest:
         WORD.pack_into(view, PLACES["ARENA_NEXT"], end)
         # With a local reply, what the callback that sent it answered does not matter.
         WORD.pack_into(view, PLACES["STRAYED"], 0)
-        steps, words = self._reply_steps(len(reply.pairs), len(reply.body))
+        steps, words = self._response_steps(len(reply.pairs), len(reply.body), local=walk.reply_step is not None)
         at = STEPS_AT + STEP_SIZE * done
         view[at : at + len(words)] = words
         WORD.pack_into(view, PLACES["STEPS_PLANNED"], done + len(steps))
@@ -267,11 +278,11 @@ class PreparedRequest:
         walk.bodies = {**walk.bodies, 1: reply.body}
         return True
 
-    def _reply_steps(self, headers: int, body: int) -> tuple[list[Step], bytes]:
-        plan = self._plans.get((headers, body))
+    def _response_steps(self, headers: int, body: int, *, local: bool) -> tuple[list[Step], bytes]:
+        plan = self._plans.get((headers, body, local))
         if plan is None:
-            steps = [*response_steps(headers, body, self.has), *last_steps(self.has)]
-            plan = self._plans[headers, body] = steps, b"".join(step.words() for step in steps)
+            steps = [*response_steps(headers, body, self.has, local=local), *last_steps(self.has)]
+            plan = self._plans[headers, body, local] = steps, b"".join(step.words() for step in steps)
         return plan
 
 

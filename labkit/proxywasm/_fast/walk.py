@@ -98,11 +98,19 @@ def request_steps(parent: int, headers: int, body: int, has: Callable[[str], boo
     return [step for step in steps if has(step.name)]
 
 
-def response_steps(headers: int, body: int, has: Callable[[str], bool]) -> list[Step]:
-    """The way of a response without trailers."""
-    steps = [Step("on_response_headers", (headers, int(not body)), maps=((2, READ | WRITE),), watches=WATCH_CHANGES)]
+def response_steps(headers: int, body: int, has: Callable[[str], bool], *, local: bool) -> list[Step]:
+    """The way of a response without trailers; a second local reply is Python's to judge."""
+    watches = 0 if local else WATCH_REPLY
+    steps = [
+        Step(
+            "on_response_headers",
+            (headers, int(not body)),
+            maps=((2, READ | WRITE),),
+            watches=watches | WATCH_CHANGES,
+        )
+    ]
     if body:
-        steps.append(Step("on_response_body", (body, 1), body=1, watches=0))
+        steps.append(Step("on_response_body", (body, 1), body=1, watches=watches))
     return [step for step in steps if has(step.name)]
 
 

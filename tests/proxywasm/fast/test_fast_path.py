@@ -256,3 +256,13 @@ def test_a_watched_plugin_is_seen_calling() -> None:
         plugin.request()
     assert "proxy_get_header_map_value" in {call.function for call in trace.calls}
     assert plugin.request().text == "hello"
+
+
+@pytest.mark.parametrize("phase", ["proxy_on_request_body", "proxy_on_response_headers", "proxy_on_response_body"])
+@pytest.mark.parametrize("also", [(), (set_header(b"a", b"b", kind=2),)], ids=["alone", "after a change"])
+def test_a_local_reply_from_a_later_phase_is_the_same(phase: str, also: tuple[Op, ...]) -> None:
+    results = []
+    for fast in (True, False):
+        plugin = load({phase: Program((*also, reply(b"late", 418)))}, host=Host(clock=FakeClock(), fast=fast))
+        results.append([plugin.request("POST", body=b"body", upstream=Response(200, (), "answer")) for _ in range(3)])
+    assert results[0] == results[1]
