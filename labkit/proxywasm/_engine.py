@@ -6,6 +6,7 @@ part of it (stack, and whether fuel is counted), so there is one engine for each
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import os
 import threading
@@ -20,6 +21,9 @@ TICK: Final = 0.01
 """Seconds between two ticks of an engine's clock; deadlines are exact to this."""
 
 _BACKTRACE: Final = "WASMTIME_BACKTRACE_DETAILS"
+
+_STDERR: Final = 2
+"""The file descriptor: `sys.stderr` may have been replaced by something that is no file."""
 
 _IDLE_TICKS: Final = 200
 """Ticks without an armed deadline after which a ticker goes to sleep."""
@@ -46,6 +50,7 @@ class Engine:
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
+        _claim_fault_handlers()
         config = _config_with_line_numbers()
         config.epoch_interruption = True
         config.consume_fuel = key.fuel
@@ -57,6 +62,17 @@ class Engine:
         config.memory_may_move = False
         self.wasmtime = wasmtime.Engine(config)
         self.ticker = Ticker(self.wasmtime)
+
+
+def _claim_fault_handlers() -> None:
+    """Make Python's fault handler go before wasmtime's, for good.
+
+    A trap in Wasm reaches wasmtime as a signal. Where `faulthandler` is enabled after the first engine was made (a
+    notebook's kernel, pytest and `python -X dev` do enable it at some time), its handlers would replace wasmtime's, and
+    the next trap would end the process. Once enabled, enabling it again changes no handler.
+    """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=_STDERR)
 
 
 def _config_with_line_numbers() -> wasmtime.Config:
