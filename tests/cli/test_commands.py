@@ -38,7 +38,7 @@ def labkit(tmp_path):
 
 COMMANDS = (
     *("doctor", "up", "down", "status", "logs", "demo"),
-    *("build", "push", "apply", "get", "delete", "request", "trace"),
+    *("build", "push", "apply", "get", "delete", "request", "trace", "test"),
 )
 
 
