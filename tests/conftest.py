@@ -16,7 +16,12 @@ SLOW = ("docker", "e2e", "notebook")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first; a stable sort keeps the rest as it is."""
-    items.sort(key=lambda item: sum(2**place for place, mark in enumerate(SLOW) if item.get_closest_marker(mark)))
+    items.sort(key=_cost)
+
+
+def _cost(item: pytest.Item) -> int:
+    marked = sum(2 ** (place + 1) for place, mark in enumerate(SLOW) if item.get_closest_marker(mark))
+    return marked + ("chain" in item.fixturenames or "differential" in item.path.parts)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,11 +6,9 @@ fixture or a suite is collected, and it collects only what the ini file lists or
 
 from __future__ import annotations
 
-import faulthandler
 import fnmatch
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +23,6 @@ _NAMES = re.compile(r".+[_.-]tests?\.(ya?ml|textpb|textproto)|tests?[_.-].+\.(te
 _FORMATS = (".yaml", ".yml", ".textpb", ".textproto", ".txtpb", ".pbtxt", ".prototxt", ".pb.txt")
 _NAMES_PLUGIN = re.compile(rb"^\s*(env\s*:?\s*\{.*)?wasm_path\s*:", re.MULTILINE)
 _SNIFFED_BYTES = 1 << 20
-_FAULT_HANDLER_FIRST = pytest.StashKey[bool]()
-"""Whether it was enabled before any conftest.py ran; then its handlers are behind the engine's."""
 
 WasmPlugin = Callable[..., "Plugin"]
 """The type of the fixture `wasm_plugin`."""
@@ -39,30 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("labkit_suites", "patterns of the test suites (text-proto, YAML) to run as tests", type="args")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """See how things are before any conftest.py runs."""
-    early_config.stash[_FAULT_HANDLER_FIRST] = faulthandler.is_enabled()
-
-
-@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and keep the engine's signal handlers in front of pytest's."""
+    """Make the marker known."""
     config.addinivalue_line(
         "markers", "wasm_plugin(source, **options): the plugin that the fixture wasm_plugin loads by default"
     )
-    # The engine turns the signals of a trap into an exception. A conftest.py that loaded a plugin has installed its
-    # handlers already, and pytest's fault handler, enabled since, would take the first trap for a crash.
-    engine = sys.modules.get("labkit.proxywasm._engine")
-    if (
-        engine is not None
-        and engine.engine_for.cache_info().currsize
-        and not config.stash.get(_FAULT_HANDLER_FIRST, True)
-    ):
-        faulthandler.disable()
-
-
-# -- fixtures
 
 
 @pytest.fixture
@@ -150,9 +127,6 @@ def _module(source: str | Path, modules: dict[tuple[str, int, int], Module], opt
     if key not in modules:
         modules[key] = Module.load(source)
     return modules[key]
-
-
-# -- suites
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:

@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -199,7 +200,9 @@ def build_tool(
 
 def _candidates(search_path: str | None) -> Iterator[tuple[Path, str]]:
     directories = (os.environ.get("PATH", os.defpath) if search_path is None else search_path).split(os.pathsep)
-    for directory in dict.fromkeys(directories):
+    # The wheel puts a `go` beside this Python; it is not what the user installed.
+    own = str(Path(sys.prefix) / "bin")
+    for directory in dict.fromkeys(entry for entry in directories if entry != own):
         found = shutil.which("go", path=directory) if directory else None
         if found:
             yield Path(found), "PATH"
