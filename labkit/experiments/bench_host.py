@@ -111,9 +111,6 @@ class Contender(Protocol):
         """Seconds that so many requests took."""
 
 
-# -- contenders in this process
-
-
 class _Timed:
     """Calls a function again and again."""
 
@@ -178,9 +175,6 @@ def _naive(case: Case) -> Iterator[Contender]:
     headers = [(name.encode(), value.encode()) for name, value in case.headers]
     body = case.body.encode()
     yield _Timed(lambda: host.request(headers, body))
-
-
-# -- contenders in other languages
 
 
 class _Process:
@@ -250,9 +244,6 @@ def build_rust(cache: Path, on_progress: Progress | None = None) -> Path:
     if done.returncode:
         raise toolchains.BuildFailed("cargo could not build tools/bench/rust", details=done.stderr[-2000:])
     return target / "release" / ("bench-host.exe" if os.name == "nt" else "bench-host")
-
-
-# -- measuring
 
 
 def measure(contenders: dict[str, Contender], rounds: int) -> list[Row]:

@@ -97,8 +97,6 @@ class Callouts:
         """Whose clusters are called."""
         return self.plugin.vm.host
 
-    # -- starting
-
     def http(self, cluster: str, headers: list[Pair], body: bytes, trailers: list[Pair], timeout: int) -> int | Status:
         """Start an HTTP call; its token."""
         if timeout >> 31:
@@ -196,8 +194,6 @@ class Callouts:
         self.calls[token] = _Call(kind, request)
         return token
 
-    # -- asking the handler
-
     def _ask(self, token: int, handler: Handler, request: Any, done: Callable[[int, Any], None]) -> None:
         def ask() -> None:
             if token not in self.calls:
@@ -226,8 +222,6 @@ class Callouts:
             failure.__cause__ = answer
             self.calls.pop(token, None)
             raise failure
-
-    # -- answering the plugin
 
     def _http_answer(self, token: int, answer: Any) -> None:
         if answer is None:
@@ -334,8 +328,6 @@ class Callouts:
                 plugin.call_buffers.pop(kind, None)
             if end:
                 self.calls.pop(token, None)
-
-    # -- streams and cancelling
 
     def send(self, token: int, message: bytes, end_of_stream: bool) -> Status:
         """Send a message on a gRPC stream."""

@@ -132,8 +132,6 @@ class Direction:
         self.streaming = False
         self.sent_out = False
 
-    # -- what the source sends
-
     def receive_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """Headers from the source."""
         self.headers = headers
@@ -155,8 +153,6 @@ class Direction:
     def paused(self) -> bool:
         """Whether a filter keeps this direction back."""
         return any(slot.state is not _State.GOING for slot in self.slots)
-
-    # -- what filters ask for
 
     def resume(self, slot: Slot) -> None:
         """Go on behind the filter that stopped (`continueDecoding`, `continueEncoding`)."""
@@ -196,8 +192,6 @@ class Direction:
         """Begin trailers during the last chunk."""
         self.trailers = trailers
         return trailers
-
-    # -- iteration
 
     def _start(self, slot: Slot | None, *, from_current: bool) -> int:
         if slot is None:
@@ -318,8 +312,6 @@ class Direction:
                 self.resume(current)
                 return
         self.sink.trailers_out(self.trailers)
-
-    # -- for the stream that owns the direction
 
     def abort_now(self) -> None:
         """A local reply was sent while a filter was called: the stream sends it now."""

@@ -69,8 +69,6 @@ class Context:
         """Facts about the stream, when this is a stream's context."""
         return None
 
-    # -- state that host functions read and write
-
     def map(self, kind: int) -> HeaderMap | None:
         """A header map for reading."""
         if kind > MapType.RESPONSE_TRAILERS:
@@ -115,8 +113,6 @@ class Context:
         data = root.call_buffers.get(BufferType.PLUGIN_CONFIGURATION) if isinstance(root, PluginContext) else None
         return self.vm.vm_configuration if data is None else bytes(data)
 
-    # -- actions on a stream, which only a stream's context has
-
     def send_local_response(
         self, status: int, details: str, body: bytes, headers: list[Pair], grpc_status: int
     ) -> None:
@@ -133,8 +129,6 @@ class Context:
     def inject_encoded_data(self, data: bytes, end_of_stream: bool) -> None:
         """Send data downstream past this plugin (Higress)."""
 
-    # -- logging
-
     def log(self, level: LogLevel, message: str) -> None:
         """Keep a line, unless the host's level is above it or there are too many already."""
         vm = self.vm
@@ -147,8 +141,6 @@ class Context:
         self.logs.append(line)
         if vm.host.on_log is not None:
             vm.host.on_log(line)
-
-    # -- life
 
     def create(self) -> None:
         """Tell the plugin that this context exists, once."""

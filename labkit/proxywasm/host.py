@@ -84,8 +84,6 @@ class Host:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.lock = threading.RLock()
 
-    # -- timers
-
     def call_later(self, seconds: float, action: Callable[[], object]) -> None:
         """Run `action` once the clock has moved on by `seconds`."""
         due = self.clock.monotonic_ns() + int(seconds * 1e9)
@@ -137,8 +135,6 @@ class Host:
             self.run_due()
         self.clock.wait_until(end)
         self.run_due()
-
-    # -- handlers that are coroutines
 
     def run_async(self, awaitable: Awaitable[Any], done: Callable[[Any], object]) -> None:
         """Run a coroutine in the host's own event loop; `done` gets its result, or its exception, in this thread."""

@@ -54,8 +54,6 @@ class HttpContext(Context):
         """Whether the stream was reset, which ends it in Envoy while the callback's maps and body are still there."""
         return self.stream.reset_reason is not None
 
-    # -- what host functions see
-
     def map(self, kind: int) -> HeaderMap | None:
         """A header map for reading."""
         if kind > MapType.RESPONSE_TRAILERS:
@@ -103,8 +101,6 @@ class HttpContext(Context):
             return bytearray() if (self.request, self.response)[kind].buffering else b""
         return super().find_buffer(kind)
 
-    # -- what host functions do
-
     def send_local_response(
         self, status: int, details: str, body: bytes, headers: list[Pair], grpc_status: int
     ) -> None:
@@ -136,8 +132,6 @@ class HttpContext(Context):
         """Send a chunk of the response on to the filters behind (Higress)."""
         self.vm.after_call(lambda: self.stream.inject(self, data, end_of_stream))
 
-    # -- failure
-
     def broken(self) -> bool:
         """Whether the VM failed; then the stream is answered 503, whatever the strategy for later streams is."""
         if self.vm.failure is None:
@@ -147,8 +141,6 @@ class HttpContext(Context):
             self.trapped(self.vm.failure)
             self.stream.fail(self)
         return True
-
-    # -- the end
 
     def on_log(self) -> None:
         """The stream is complete: `proxy_on_log`."""

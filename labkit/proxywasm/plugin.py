@@ -147,8 +147,6 @@ class Plugin(Chain):
         plugin._start()
         return plugin
 
-    # -- life
-
     def _start(self) -> None:
         """Make or join the VM, start and configure this plugin in it."""
         settings = self._settings

@@ -143,8 +143,6 @@ def store(context: Context, path: bytes, value: bytes) -> Status:
     return Status.OK
 
 
-# -- the attributes. Each root gets the context and the rest of the path; None is NotFound.
-
 _Resolver = Callable[["Context", list[str]], PropertyValue | None]
 
 

@@ -114,8 +114,6 @@ class Steps(Generic[T]):
         self._over = False
         self._detached = False
 
-    # -- the caller's side
-
     def __enter__(self) -> Steps[T]:
         self._saved = [vm.observer for vm in self._vms]
         for vm in self._vms:
@@ -152,8 +150,6 @@ class Steps(Generic[T]):
             self._thread.start()
         finally:
             threading.stack_size(previous)
-
-    # -- the plugin's side
 
     def _work(self) -> None:
         try:

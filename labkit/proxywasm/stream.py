@@ -87,8 +87,6 @@ class HttpStream:
         self._failed: set[int] = set()
         self._replied: set[int] = set()
 
-    # -- phases
-
     def request_headers(self, headers: HeaderInput, end_of_stream: bool = False) -> Action:
         """Send the request's headers; names are lower-cased, `host` becomes `:authority`."""
         self._expect(self.directions[0].headers is None, "request headers twice")
@@ -172,8 +170,6 @@ class HttpStream:
         for context in self.contexts:
             context.destroy()
 
-    # -- what came of it
-
     @property
     def request_paused(self) -> bool:
         """Whether a plugin keeps the request back."""
@@ -204,8 +200,6 @@ class HttpStream:
     def trap(self) -> Trap | None:
         """The trap that ended a plugin in this stream."""
         return next((p for p in self.problems if isinstance(p, Trap)), None)
-
-    # -- what contexts ask for
 
     def resume(self, context: HttpContext, side: int) -> None:
         """Go on behind a plugin."""
@@ -299,8 +293,6 @@ class HttpStream:
         else:
             response.aborted = True
             self._send_direct(localreply.prepare(500, b"Internal Server Error", [], -1, self.info.request_headers))
-
-    # -- inside
 
     def _begin_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
         self.info.response_headers = headers

@@ -75,8 +75,6 @@ class Trace:
         self._depth = 0
         self._began = time.perf_counter_ns()
 
-    # -- recording
-
     def callback(self, vm: Vm, function: Function, args: list[int], run: Callable[..., int]) -> int:
         """A callback begins."""
         return self._record(vm, function, "callback", args, run)
@@ -106,8 +104,6 @@ class Trace:
         if kind == "host":
             call.answers = decode_answers(vm.memory, function, args, result)
         return result
-
-    # -- reading
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -199,9 +195,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-# -- decoding, from the table
 
 
 def _positions(function: Function) -> Iterator[tuple[Parameter, int]]:

@@ -135,8 +135,6 @@ class Vm:
         if self.fast is not None:
             self.fast.attach(self.instance)
 
-    # -- set-up
-
     def _instantiate(self) -> wasmtime.Instance:
         try:
             self._ticker.armed += 1
@@ -186,8 +184,6 @@ class Vm:
         finally:
             self.observer = observer
 
-    # -- contexts
-
     def allocate_context_id(self) -> int:
         """An id that no live context has."""
         while self.next_context_id in self.contexts:
@@ -200,8 +196,6 @@ class Vm:
         """A token for a call-out; its two lowest bits are the kind, as in Envoy."""
         self._next_calls[kind] += 4
         return self._next_calls[kind]
-
-    # -- calls into the plugin
 
     def call(self, name: str, context: Context, *args: int) -> int | None:
         """Call a callback on behalf of `context`, then what it deferred; None when the module has no such callback.
@@ -326,8 +320,6 @@ class Vm:
         while self.actions:
             self.actions.popleft()()
 
-    # -- memory in the plugin
-
     def allocate(self, size: int) -> int:
         """Let the plugin allocate `size` bytes.
 
@@ -352,8 +344,6 @@ class Vm:
             memory.write(address, data)
         memory.write_u32(pointer, address)
         memory.write_u32(size_pointer, len(data))
-
-    # -- what is worth telling
 
     def report(self, problem: PluginError) -> None:
         """Record what the plugin did wrong; a strict host raises it instead."""

@@ -151,8 +151,6 @@ class TesterStream(Context):
         self._logs_from = 0
         self.create()
 
-    # -- phases
-
     def send_headers(self, phase: str, headers: SortedHeaders) -> PhaseResult:
         """Headers of the request or the response, never the end of the stream."""
         self._begin(phase)
@@ -203,8 +201,6 @@ class TesterStream(Context):
         if returned is None or returned > 4 or self.replied:
             return 4
         return 4 if returned == 1 else returned
-
-    # -- what host functions see
 
     def map(self, kind: int) -> HeaderMap | None:
         """The headers of the phase under way."""

@@ -100,8 +100,6 @@ class Probe:
             vm.exports[f"x_{function.name}"] = Export(f"x_{function.name}", exported, function.wasm_params)
         self._scratch = SCRATCH
 
-    # -- raw calls
-
     def raw(self, name: str, *args: int, context: Context | None = None) -> int:
         """Call with raw arguments; the raw result. What the call deferred runs afterwards."""
         words = self.vm.exports[f"x_{name}"].words
@@ -120,8 +118,6 @@ class Probe:
         assert self._scratch < HEAP
         self.vm.memory.write(address, content)
         return address, len(content)
-
-    # -- calls by the table: logical arguments in, status and answers out
 
     def call(self, name: str, *values: object, context: Context | None = None) -> tuple[int, ...]:
         """Call with logical arguments; (result, answer, …)."""
@@ -151,8 +147,6 @@ class Probe:
             data = memory.read(memory.read_u32(words[0]), memory.read_u32(words[1]))
             return headers.parse(data) if parameter.kind == "pairs" and data else data
         return memory.read_u64(words[0]) if parameter.kind == "u64" else memory.read_u32(words[0])
-
-    # -- streams
 
     def stream(self) -> HttpStream:
         return self.plugin.stream()

@@ -25,9 +25,6 @@ def paused(host):
     return probe, stream, stream.contexts[0]
 
 
-# -- logging, time
-
-
 def test_log(probe):
     assert probe.call("proxy_log", LogLevel.WARN, "hello") == (OK,)
     assert [(line.level, line.message) for line in probe.plugin.logs] == [(LogLevel.WARN, "hello")]
@@ -78,9 +75,6 @@ def test_setting_the_tick_period_anew_begins_anew(host):
     assert len(probe.plugin.logs) == 1
     host.advance(0.4)
     assert len(probe.plugin.logs) == 3
-
-
-# -- header maps
 
 
 def test_get_header_map_value(paused):
@@ -159,9 +153,6 @@ def test_a_malformed_map_counts_as_empty_and_is_reported(paused):
     assert "malformed" in problem.message
 
 
-# -- buffers
-
-
 def test_get_buffer_bytes(paused):
     probe, stream, context = paused
     probe.call("proxy_continue_stream", StreamType.REQUEST, context=context)
@@ -211,9 +202,6 @@ def test_a_configuration_cannot_be_changed(probe):
 def test_get_configuration_of_the_oldest_abi(host):
     probe = Probe(version=abi.V0_1_0, host=host)
     assert probe.call("proxy_get_configuration") == (OK, b"vm config")
-
-
-# -- properties
 
 
 def test_get_property(paused):
@@ -271,9 +259,6 @@ def test_set_property(paused):
     assert probe.call("proxy_set_property", "mine", "value", context=context) == (OK,)
     assert probe.call("proxy_get_property", "mine", context=context) == (OK, b"value")
     assert probe.call("proxy_set_property", "mine", "value") == (NOT_FOUND,), "a root context has no stream"
-
-
-# -- streams
 
 
 def test_send_local_response(paused):

@@ -16,9 +16,6 @@ REQUEST = [(":authority", "a"), (":path", "/p"), (":method", "GET"), (":scheme",
 PAUSE = {"proxy_on_request_headers": "(i32.const 1)"}
 
 
-# -- contexts
-
-
 def test_set_effective_context(host):
     other = (
         "(drop (call $proxy_set_effective_context (i32.const 2)))"
@@ -42,9 +39,6 @@ def test_done(host):
     assert probe.plugin.context.id in probe.vm.contexts
     assert probe.call("proxy_done") == (OK,)
     assert probe.plugin.context.id not in probe.vm.contexts
-
-
-# -- shared data, queues, metrics
 
 
 def test_shared_data(probe):
@@ -103,8 +97,6 @@ def test_metrics(probe):
     metrics = probe.host.metrics
     assert (metrics["COUNTER"], metrics["GAUGE"], metrics["HISTOGRAM"]) == (5, 6, [5])
 
-
-# -- call-outs
 
 CALL = [(":method", "GET"), (":path", "/"), (":authority", "a")]
 LOG_CALL = "(drop (call $proxy_log (i32.const 2) (i32.const 0) (i32.const 0)))"
@@ -203,9 +195,6 @@ def test_redis(host):
     assert probe.call("proxy_redis_call", "nowhere", "PING") == (BAD,)
     host.run_due()
     assert [line.message for line in probe.plugin.logs] == ["+PING"]
-
-
-# -- foreign functions
 
 
 def test_call_foreign_function(probe):

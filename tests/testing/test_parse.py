@@ -133,8 +133,6 @@ def test_empty_suite(text):
     assert not parse_yaml(text).test
 
 
-# -- the law: one suite, two notations
-
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\r\x85\u2028\u2029\ufeff", exclude_categories=["Cs", "Cc"])
 )

@@ -153,8 +153,6 @@ def test_runs_that_do_not_use_it_import_nothing():
     assert done.stdout.strip() == "[]"
 
 
-# -- assertion helpers
-
 FAILURES = {
     "upstream": (lambda p: assert_replied(p.request()), "the answer came from the upstream"),
     "status": (lambda p: assert_replied(p.request(headers={"x-reply": "1"}), 200), "status is 403, not 200"),

@@ -104,8 +104,6 @@ class FastPath:
         self._answers_not_found = int(vm.module.version != abi.V0_1_0)
         self._attached = True
 
-    # -- around callbacks and host calls
-
     def enter(self, name: str, *, nested: bool) -> None:
         """A callback begins: what it is known to ask for is made resident.
 
@@ -182,8 +180,6 @@ class FastPath:
         if self._away is not None:
             self.vm.current, self.vm.context = self._away
             self._away = None
-
-    # -- Python → responder
 
     def push(self) -> None:
         """Make what the plugin wants of the current context resident, when that is a stream's."""
@@ -271,8 +267,6 @@ class FastPath:
         """Write what does not depend on the stream into the image of a walk."""
         put(PLACES["LOG_NEXT"], LOG)
         put(PLACES["ARENA_END"], *self._settings)
-
-    # -- responder → Python
 
     def clear(self) -> None:
         """Nothing is resident any more: every host call goes to Python."""

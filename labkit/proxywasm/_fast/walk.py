@@ -233,8 +233,6 @@ class Walk:
         """Whether, beside that, every answer was the expected one."""
         return self.usable and not self.strayed
 
-    # -- Python is asked something
-
     def materialize(self) -> HttpContext:
         """The stream's context in the state that it is in at this step, for a host function that needs it."""
         fast = self.fast
@@ -286,8 +284,6 @@ class Walk:
         info.start_time = fast.vm.host.clock.time_ns()
         if info.response_headers is not None:
             info.code = int(info.response_headers.get(b":status") or 0)
-
-    # -- the ordinary machinery takes over
 
     def hand_over(self, done: int) -> HttpStream:
         """A stream to be driven from its beginning; what was walked is answered from here."""

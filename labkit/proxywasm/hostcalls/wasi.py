@@ -13,9 +13,6 @@ _RANDOM_MAX = 64 << 10
 _STREAMS = {1: LogLevel.INFO, 2: LogLevel.ERROR}
 
 
-# -- arguments, environment, time, random
-
-
 def args_get(vm: Vm, argv: int, buffer: int) -> int:
     """The VM's own arguments; Envoy has none."""
     return _write_strings(vm, _arguments(vm), argv, buffer)
@@ -99,9 +96,6 @@ def proc_exit(vm: Vm, code: int) -> int:
     return 0
 
 
-# -- standard output and error
-
-
 def fd_write(vm: Vm, fd: int, iovs: int, iovs_count: int, written: int) -> int:
     """Log what is written to stdout or stderr."""
     return _write(vm, fd, iovs, iovs_count, written)
@@ -140,9 +134,6 @@ def fd_fdstat_get(vm: Vm, fd: int, stat: int) -> int:
     return _SUCCESS
 
 
-# -- what has no effect on standard output and error, and is an error for anything else
-
-
 def _standard_stream(vm: Vm, fd: int, *_: int) -> int:
     return _SUCCESS if fd in _STREAMS else _BADF
 
@@ -166,9 +157,6 @@ def fd_tell(vm: Vm, fd: int, position: int) -> int:
 def fd_renumber(vm: Vm, fd: int, to: int) -> int:
     """Not supported."""
     return _NOTSUP if fd in _STREAMS and to in _STREAMS else _BADF
-
-
-# -- what always answers the same
 
 
 def _constant(errno: int) -> object:
