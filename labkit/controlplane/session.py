@@ -93,6 +93,11 @@ class Session:
         if carried is None:
             return None
         watch.unanswered.discard(request.response_nonce)
+        if request.type_url != EXTENSION:
+            # Envoy takes responses in order, and answers two that come close together once, naming the later one.
+            # Plugins are answered by the agent, which gives each response an answer of its own.
+            answered = int(request.response_nonce)
+            watch.unanswered = {nonce for nonce in watch.unanswered if int(nonce) > answered}
         watch.refused = request.HasField("error_detail")
         error = (request.error_detail.message or "refused without a reason") if watch.refused else None
         return Answer(request.type_url, carried, error)

@@ -86,7 +86,8 @@ def _envoy() -> str | None:
     binary = gateway.envoy_path()
     printed = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20).stdout
     # Envoy prints "<its path>  version: <commit>/<version>/<state>/<build>/<TLS library>".
-    return printed.rpartition("version:")[2].strip() or None
+    version = printed.rpartition("version:")[2].strip().split("/")
+    return f"Envoy {version[1]} ({binary})" if len(version) > 1 else None
 
 
 def _installed(package: str) -> str | None:

@@ -16,14 +16,19 @@ from labkit.controlplane import Answer, Session, Snapshot
 from labkit.controlplane.snapshot import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES
 
 
-def snapshot(*clusters: str, route: str = "r1", plugins: dict[str, str] | None = None, weight: int = 0) -> Snapshot:
-    """One listener, one route configuration whose content is `route`, clusters with endpoints, plugins."""
+def snapshot(
+    *clusters: str, route: str = "r1", plugins: dict[str, str] | None = None, weight: int = 0, of: str = ""
+) -> Snapshot:
+    """One listener, one route configuration whose content is `route`, clusters with endpoints, plugins.
+
+    `weight` changes the endpoints of all clusters, or of the one that `of` names once more.
+    """
     resources: list[Any] = [Listener(name="http"), RouteConfiguration(name="http")]
     resources[1].response_headers_to_remove.append(route)
     for name in clusters:
         resources.append(Cluster(name=name))
         assignment = ClusterLoadAssignment(cluster_name=name)
-        assignment.policy.overprovisioning_factor.value = 100 + weight
+        assignment.policy.overprovisioning_factor.value = 100 + weight + (name == of)
         resources.append(assignment)
     for name, config in (plugins or {}).items():
         body = TypedExtensionConfig(name=name)
@@ -103,6 +108,29 @@ def test_only_the_changed_plugin_is_sent(client: Client) -> None:
     client.session.snapshot = snapshot("a", "b", plugins={"p": "1", "q": "2"})
     (response,) = client.session.pending()
     assert (response.type_url, names_in(response)) == (EXTENSION, ["q"])
+
+
+def test_one_answer_to_the_last_of_several_responses_answers_all_of_them(client: Client) -> None:
+    client.boot("a", "b", plugins=("p", "q"))
+    client.session.snapshot = snapshot("a", "b", weight=1)
+    (first,) = client.session.pending()
+    client.session.snapshot = snapshot("a", "b", weight=1, of="b", route="r2")
+    (second,) = client.session.pending()
+    assert (types([first, second]), len(first.resources), len(second.resources)) == ([ENDPOINTS] * 2, 2, 1)
+    client.answer(second)
+    assert types(client.session.pending()) == [ROUTES]
+
+
+def test_an_answer_to_an_earlier_response_leaves_the_later_one_open(client: Client) -> None:
+    client.boot("a", "b", plugins=("p", "q"))
+    client.session.snapshot = snapshot("a", "b", weight=1)
+    (first,) = client.session.pending()
+    client.session.snapshot = snapshot("a", "b", weight=1, of="b", route="r2")
+    (second,) = client.session.pending()
+    client.answer(first)
+    assert client.session.pending() == []
+    client.answer(second)
+    assert types(client.session.pending()) == [ROUTES]
 
 
 def test_each_plugin_has_a_response_of_its_own_and_answers_name_it(client: Client) -> None:
