@@ -13,4 +13,4 @@ def test_envoys_version_is_found_in_a_folder_whose_name_has_a_space(tmp_path, mo
     envoy.chmod(0o755)
     monkeypatch.setattr(gateway, "envoy_path", lambda: envoy)
     (check,) = [one for one in doctor.examine() if one.name == "Envoy"]
-    assert (check.ok, check.found) == (True, "abc/1.40.0/Clean/RELEASE/BoringSSL")
+    assert (check.ok, check.found) == (True, f"Envoy 1.40.0 ({envoy})")
