@@ -7,7 +7,6 @@ local build.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from labkit import wasm
 from labkit.events import STEPS, Event
 from labkit.lab.errors import ChainBroken
+from labkit.oci import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,26 @@ def steps_of(events: Sequence[Event], plugin: str, generation: int) -> list[Even
 
     Steps 1 to 3 know no plugin yet: the last ones before step 4 count. Steps that have not happened are left out.
     """
-    found: dict[int, Event] = {}
-    start = created(events, plugin, generation)
-    for place, event in enumerate(events):
-        ours = event.plugin == plugin and event.generation == generation
-        before = 1 <= event.step <= 3 and (start is None or place < start)
-        if not event.error and (before or (event.step >= 4 and ours and start is not None and place >= start)):
-            found[event.step] = event
+    found = {event.step: event for event in life_of(events, plugin, generation) if not event.error}
     return [found[number] for number in sorted(found)]
 
 
-def created(events: Sequence[Event], plugin: str, generation: int) -> int | None:
+def life_of(events: Sequence[Event], plugin: str | None, generation: int | None) -> list[Event]:
+    """The events of the ten steps that belong to one generation of a plugin, successful or not.
+
+    Compiling and pushing know no plugin yet: what happened before the generation began belongs to it.
+    """
+    start = _beginning(events, plugin, generation)
+    belong = []
+    for place, event in enumerate(events):
+        begun = start is not None and place >= start
+        ours = event.plugin == plugin and event.generation == generation
+        if (1 <= event.step <= 3 and not begun) or (event.step >= 4 and ours and begun):
+            belong.append(event)
+    return belong
+
+
+def _beginning(events: Sequence[Event], plugin: str | None, generation: int | None) -> int | None:
     """The place of the event with which one generation of a plugin began: the last time, if it was made anew.
 
     A plugin that was deleted and created again counts its generations from 1 again. Step 4 is where a generation
@@ -75,7 +84,7 @@ def check(steps: Sequence[Event], module: Path) -> list[Link]:
         raise ChainBroken(f"no event for step {', '.join(missing)}", hint="see: labkit trace")
     compiled = module.read_bytes()
     links = [
-        _link("module", 1, sha256(compiled), 1, by_number[1].digest),
+        _link("module", 1, digest_of(compiled), 1, by_number[1].digest),
         _link("module", 1, by_number[1].digest, 2, by_number[2].data.get("module")),
         _link("manifest", 2, by_number[2].digest, 3, by_number[3].digest),
         _link("manifest", 3, by_number[3].digest, 7, by_number[7].digest),
@@ -89,13 +98,8 @@ def check(steps: Sequence[Event], module: Path) -> list[Link]:
         _link("fitted module", 9, by_number[9].digest, 10, by_number[10].digest),
     ]
     running = Path(str(by_number[10].data.get("path")))
-    links.append(_link("file Envoy runs", 10, by_number[10].digest, 10, sha256(running.read_bytes())))
+    links.append(_link("file Envoy runs", 10, by_number[10].digest, 10, digest_of(running.read_bytes())))
     return links
-
-
-def sha256(content: bytes) -> str:
-    """The digest of `content`, as `sha256:…`."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _link(what: str, giver: int, given: object, receiver: int, received: object) -> Link:

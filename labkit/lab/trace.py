@@ -8,7 +8,7 @@ from typing import Any
 
 from labkit.errors import UsageError
 from labkit.events import STEPS, Event
-from labkit.lab.chain import created
+from labkit.lab.chain import life_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,5 @@ def trace(events: Sequence[Event], plugin: str | None = None) -> Trace:
     # Not the highest: a plugin that was deleted and created again counts from 1 again.
     begun = [event.generation for event in known if event.plugin == plugin and event.step in {4, 5}]
     generation = begun[-1] if begun else None
-    start = created(events, plugin, generation) if plugin and generation is not None else None
-    last: dict[int, Event] = {}
-    for place, event in enumerate(events):
-        ours = event.plugin == plugin and event.generation == generation and start is not None and place >= start
-        # Compiling and pushing know no plugin yet: what happened before the plugin was created belongs to it.
-        before = 1 <= event.step <= 3 and (start is None or place < start)
-        if before or (event.step >= 4 and ours):
-            last[event.step] = event
+    last = {event.step: event for event in life_of(events, plugin, generation)}
     return Trace(plugin, generation, tuple(TracedStep(n, name, last.get(n)) for n, name in STEPS.items()))
