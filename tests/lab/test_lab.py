@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,16 +21,10 @@ from labkit.events import LIFECYCLE
 from labkit.lab import Lab, LabNotRunning, Ports, PortTaken, demo
 from labkit.lab.supervision import RUN_VARIABLE
 
+from .conditions import wait_for
+
 pytestmark = pytest.mark.e2e
 PARTS = ("kube", "registry", "controller", "agent", "gateway", "upstreams")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 40.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 def processes_of(lab: Lab) -> list[psutil.Process]:

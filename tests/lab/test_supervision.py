@@ -1,8 +1,6 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 
 import psutil
 import pytest
@@ -12,15 +10,9 @@ from labkit.lab.parts import Part
 from labkit.lab.settings import Layout, Ports
 from labkit.lab.supervision import Supervisor, sweep
 
+from .conditions import wait_for
+
 SLEEP = (sys.executable, "-c", "import signal; signal.pause()")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 def part(name: str, command: tuple[str, ...]) -> Part:
